@@ -1,0 +1,49 @@
+# Every target works from a clean clone: it makes .venv when that is missing and installs what it needs, once for each
+# state of pyproject.toml (the stamp files .venv/installed-<extras>). Needs only make and a Python >= 3.11 with venv.
+
+MAKEFLAGS += --silent --no-builtin-rules
+.DEFAULT_GOAL := help
+.PHONY: help demo test bench lint clean
+
+VENV := .venv
+PYTHON := $(VENV)/bin/python
+BENCH_JSON := out/bench.json
+
+help: ## list these targets
+	sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "%-14s%s\n", $$1, $$2 }'
+
+demo: $(VENV)/installed-cli,data,plot ## train a digit classifier and show what it learnt
+	$(VENV)/bin/fastnn demo
+
+test: $(VENV)/installed-test ## run every test; PYTEST_ARGS="-k conv" picks some
+	$(PYTHON) -m pytest $(PYTEST_ARGS)
+
+bench: $(VENV)/installed-test,bench ## time every operation and network against plain NumPy; print the table
+	mkdir -p $(dir $(BENCH_JSON))
+	$(PYTHON) -m pytest --benchmark bench --benchmark-max-time=0.5 --benchmark-quiet --benchmark-json=$(BENCH_JSON) $(PYTEST_ARGS)
+	$(PYTHON) -m bench.report $(BENCH_JSON)
+
+lint: $(VENV)/installed-test,lint ## check style (ruff), types (mypy) and the direction of imports (import-linter)
+	$(PYTHON) -m ruff check
+	$(PYTHON) -m mypy
+	$(PYTHON) -m pytest tests/test_imports.py -k one_way
+
+clean: ## remove .venv and everything built
+	rm -rf $(VENV) build dist out *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(VENV)/installed-%: pyproject.toml $(VENV)/made
+	echo "Installing fastnn with [$*] into $(VENV) (the first time takes a minute or two) ..."
+	$(PYTHON) -m pip install --quiet --disable-pip-version-check --editable '.[$*]'
+	touch $@
+
+# The newest interpreter of those that run, are >= 3.11 and can make a virtual environment.
+$(VENV)/made:
+	best=; newest=310; \
+	for python in python3 python3.13 python3.12 python3.11; do \
+	  version=$$($$python -c 'import sys, ensurepip, venv; print(sys.version_info[0] * 100 + sys.version_info[1])' 2>/dev/null) || continue; \
+	  if [ "$$version" -gt "$$newest" ]; then best=$$python; newest=$$version; fi; \
+	done; \
+	if [ -z "$$best" ]; then echo "fastnn needs Python 3.11 or newer with its venv module; none of python3, python3.13, python3.12, python3.11 is one." >&2; exit 1; fi; \
+	"$$best" -m venv --clear $(VENV)
+	touch $@

@@ -1,0 +1,177 @@
+"""The commands. Each is an option list and a call; what they do lives in the modules they import when they run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+import fastnn
+from fastnn.cli.errors import Commands
+
+app = typer.Typer(
+    cls=Commands, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None, help=fastnn.__doc__
+)
+data_app = typer.Typer(help="Data sets.")
+app.add_typer(data_app, name="data")
+
+BackendOption = Annotated[
+    str | None, typer.Option(help="numpy, numba or cupy; default: FASTNN_BACKEND, else numba.")
+]
+ThreadsOption = Annotated[
+    int | None, typer.Option(help="Threads of the numba backend; default: FASTNN_NUM_THREADS, else all CPUs.")
+]
+
+
+@app.callback(invoke_without_command=True)
+def _fastnn(
+    context: typer.Context,
+    version: Annotated[bool, typer.Option("--version", help="Show the version and exit.")] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show where an error comes from.")] = False,
+) -> None:
+    if version:
+        print(fastnn.__version__)
+    elif context.invoked_subcommand is None:
+        print(context.get_help())
+
+
+@app.command()
+def train(
+    name: Annotated[str, typer.Argument(help="mnist-mlp, mnist-lenet or cifar10-cnn.")],
+    variant: Annotated[str | None, typer.Option(help="A published configuration; default: the first.")] = None,
+    backend: BackendOption = None,
+    epochs: Annotated[int | None, typer.Option(min=0)] = None,
+    batch_size: Annotated[int | None, typer.Option(min=1)] = None,
+    lr: Annotated[float | None, typer.Option(help="Learning rate.")] = None,
+    threads: ThreadsOption = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of the weights, shuffles and dropout.")] = 0,
+    data: Annotated[Path | None, typer.Option(help="Folder of the data sets; default: FASTNN_DATA.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder for results; default: out/NAME/VARIANT.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from the checkpoint in the folder.")] = False,
+    confusion: Annotated[bool, typer.Option("--confusion", help="Draw the confusion matrix.")] = False,
+    weights: Annotated[bool, typer.Option("--weights", help="Draw the first layer's weights.")] = False,
+    mistakes: Annotated[bool, typer.Option("--mistakes", help="Draw misclassified images.")] = False,
+) -> None:
+    """Train one of the published networks and write its results into a folder."""
+    from fastnn import experiments
+
+    _choose(backend, threads)
+    experiment = experiments.get(name)
+    variant = variant or next(iter(experiment.variants))
+    out = out or Path("out", name, variant)
+    asked = {"confusion": confusion, "weights": weights, "mistakes": mistakes}
+    result = experiments.run(
+        name,
+        variant,
+        out=out,
+        data=data,
+        seed=seed,
+        resume=resume,
+        pictures=[picture for picture, wanted in asked.items() if wanted],
+        epochs=epochs,
+        batch_size=batch_size,
+        lr=lr,
+    )
+    published = result["published"]
+    test = f"test accuracy {100 * result['accuracy']['test']:.2f} %"
+    if published["test"] is not None:
+        test += f" (published: {published['test']:.2f} %)"
+    seconds = f"wall time {result['seconds']:.2f} s"
+    if published["seconds"] is not None:
+        seconds += f" (published: {published['seconds']:.2f} s)"
+    print(f"{test}, {seconds}; everything is in {out}")
+    if result["interrupted"]:
+        raise typer.Exit(130)
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option(help="Folder for results.")] = Path("out/demo"),
+    epochs: Annotated[int, typer.Option(min=1)] = 15,
+    repeats: Annotated[int, typer.Option(min=1, help="Timed epochs of each backend.")] = 5,
+) -> None:
+    """Train a small network on the digits of scikit-learn and time it on numpy and numba."""
+    from fastnn.demo import run
+
+    run(out, epochs=epochs, repeats=repeats, console=Console())
+
+
+@app.command()
+def warmup(threads: ThreadsOption = None) -> None:
+    """Compile every kernel of the numba backend, for both precisions, and keep the results on disk."""
+    from tqdm import tqdm
+
+    from fastnn.warmup import calls
+
+    _choose("numba", threads)
+    with fastnn.use_backend("numba"), tqdm(calls(), unit=" kernels", leave=False) as bar:
+        for title, call in bar:
+            bar.set_postfix_str(title)
+            call()
+    print(f"{bar.n} kernels are compiled and cached in {_cache_folder()}")
+
+
+@app.command()
+def info() -> None:
+    """Show what fastnn runs on: processor, tile, threads, backends, versions, folders."""
+    from fastnn.data import data_root
+    from fastnn.experiments.environment import machine, versions
+
+    table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column(overflow="fold")
+    where = machine()
+    table.add_row("processor", f"{where['processor']}, {where['cpus']} CPUs usable, {where['system']}")
+    reasons = fastnn.available_backends()
+    if reasons["numba"] is None:
+        from fastnn.kernels.cpu import tile
+
+        for key, value in tile.describe().items():
+            table.add_row(key.replace("_", " "), _text(value))
+        table.add_row("threads", str(fastnn.get_num_threads()))
+        table.add_row("kernel cache", _cache_folder())
+    chosen = fastnn.get_backend().name
+    for name, reason in reasons.items():
+        state = ("available, in use" if name == chosen else "available") if reason is None else reason
+        table.add_row(f"backend {name}", state)
+    packages = ("numpy", "numba", "llvmlite", "cupy-cuda12x", "cupy-cuda13x", "matplotlib", "scikit-learn")
+    table.add_row("versions", ", ".join(f"{name} {version}" for name, version in versions(packages).items()))
+    table.add_row("data", str(data_root()))
+    Console().print(table)
+
+
+@data_app.command("get")
+def data_get(
+    name: Annotated[str, typer.Argument(help="mnist or cifar10.")],
+    root: Annotated[Path | None, typer.Option(help="Folder of the data sets; default: FASTNN_DATA.")] = None,
+) -> None:
+    """Download a data set and verify its checksums."""
+    from fastnn import data
+
+    print(f"{name} is in {data.get(name, root)}")
+
+
+def _choose(backend: str | None, threads: int | None) -> None:
+    if backend is not None:
+        fastnn.set_backend(backend)
+    if threads is not None:
+        fastnn.set_num_threads(threads)
+
+
+def _cache_folder() -> str:
+    """Where Numba keeps the compiled kernels: NUMBA_CACHE_DIR, else beside their sources, else the user's cache."""
+    from fastnn.kernels.cpu import linear
+
+    folders = [value.stats.cache_path for value in vars(linear).values() if hasattr(value, "stats")]
+    return next((folder for folder in folders if folder), "nowhere: set NUMBA_CACHE_DIR to a writable folder")
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, dict):
+        return "; ".join(f"{key} {_text(item)}" for key, item in value.items())
+    if isinstance(value, (list, tuple)):
+        return ", ".join(map(str, value))
+    return ("no", "yes")[value] if isinstance(value, bool) else str(value)

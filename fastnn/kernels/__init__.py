@@ -1,0 +1,7 @@
+"""The import path of ``kernels/``: in a checkout the rooms lie at ``<root>/kernels``, in an installed wheel beside this file."""
+
+from pathlib import Path
+
+_root = Path(__file__).resolve().parents[2]
+if not (Path(__file__).parent / "cpu").is_dir() and (_root / "pyproject.toml").is_file():
+    __path__.append(str(_root / "kernels"))

@@ -1,0 +1,123 @@
+"""Scores of predictions, for arrays on either device. Labels count from 0."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from fastnn.backend import backend_of
+
+
+def accuracy(logits: Any, targets: Any, threshold: float = 0.5) -> float:
+    """The share of examples whose predicted class is the true one; NaN for no examples.
+
+    Parameters
+    ----------
+    logits : (N, K), (N, 1) or (N,)
+        The prediction is the largest of K scores (the first of equals); from a single score it is class 1 where
+        ``score >= threshold``.
+    targets : (N,) labels, or (N, K) one-hot rows (or probabilities, of which the largest counts)
+        With a single score, (N, 1) labels 0 and 1 too.
+    threshold : float
+        Read only where there is a single score.
+
+    Raises
+    ------
+    ValueError
+        The shapes do not go together.
+    """
+    true = _labels(targets, None)
+    predicted = _labels(logits, threshold)
+    if true.shape != predicted.shape:
+        raise ValueError(f"logits of shape {logits.shape} do not go with targets of shape {targets.shape}")
+    return _share(predicted == true)
+
+
+def top_k_accuracy(logits: Any, targets: Any, k: int) -> float:
+    """The share of examples whose true class has one of the `k` largest scores.
+
+    Equal scores count against the example: the true class is in if fewer than `k` others are at least as large. NaN scores
+    never are in.
+
+    Parameters
+    ----------
+    logits : (N, K)
+    targets : (N,) labels, or (N, K) one-hot rows
+    k : int
+        1 <= k <= K.
+
+    Raises
+    ------
+    ValueError
+        The shapes do not go together, or `k` or a label is out of range.
+    """
+    true = _labels(targets, None)
+    if logits.ndim != 2 or true.shape != logits.shape[:1]:
+        raise ValueError(f"logits of shape {logits.shape} do not go with targets of shape {targets.shape}")
+    classes = logits.shape[1]
+    if not 1 <= k <= classes:
+        raise ValueError(f"k must be in 1 ... {classes}, the number of classes, got {k}")
+    _check_labels(true, classes, "targets")
+    xp = backend_of(logits).xp
+    own = xp.take_along_axis(logits, true[:, None], axis=1)
+    others_as_large = (logits >= own).sum(axis=1) - 1
+    return _share((others_as_large < k) & (own[:, 0] == own[:, 0]))
+
+
+def confusion_matrix(pred: Any, true: Any, classes: int, normalize: str | None = None) -> np.ndarray:
+    """How often each true class (row) was taken for each class (column).
+
+    Parameters
+    ----------
+    pred : (N,) labels, or (N, K) scores of which the largest counts
+    true : (N,) labels, or (N, K) one-hot rows
+    classes : int
+        How many classes there are.
+    normalize : {None, "true"}
+        None: counts, int64. "true": shares of the row's examples, float64; NaN in the row of a class without examples.
+
+    Returns
+    -------
+    (classes, classes) NumPy array
+
+    Raises
+    ------
+    ValueError
+        The numbers of examples differ, or a label is not in ``0 ... classes - 1``.
+    """
+    if normalize not in (None, "true"):
+        raise ValueError(f'normalize must be None or "true", got {normalize!r}')
+    rows, columns = _labels(true, None), _labels(pred, None)
+    rows, columns = backend_of(rows).to_numpy(rows), backend_of(columns).to_numpy(columns)
+    if rows.shape != columns.shape:
+        raise ValueError(f"predictions of shape {pred.shape} do not go with true classes of shape {true.shape}")
+    _check_labels(rows, classes, "true")
+    _check_labels(columns, classes, "pred")
+    pairs = rows.astype(np.int64) * classes + columns.astype(np.int64)
+    counts = np.bincount(pairs, minlength=classes * classes).reshape(classes, classes)
+    if normalize is None:
+        return counts
+    totals = counts.sum(axis=1, keepdims=True)
+    return np.divide(counts, totals, out=np.full(counts.shape, np.nan), where=totals > 0)
+
+
+def _labels(x: Any, threshold: float | None) -> Any:
+    """One label an example: `x` itself, the place of each row's largest value, or whether the only one reaches `threshold`."""
+    if x.ndim == 2 and x.shape[1] > 1:
+        return x.argmax(axis=1)
+    if x.ndim == 2 and x.shape[1] == 1:
+        x = x[:, 0]
+    if x.ndim != 1:
+        raise ValueError(f"need labels (N,) or scores (N, K), got shape {x.shape}")
+    return x if threshold is None else x >= threshold
+
+
+def _check_labels(labels: Any, classes: int, what: str) -> None:
+    if labels.size and not (labels.min() >= 0 and labels.max() < classes):
+        raise ValueError(f"labels in {what} must be in 0 ... {classes - 1}, got {labels.min()} ... {labels.max()}")
+
+
+def _share(right: Any) -> float:
+    return float(right.mean()) if right.size else math.nan

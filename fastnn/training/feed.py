@@ -1,0 +1,100 @@
+"""Batches at the price of one copy: rows gathered by a permutation into one buffer that every batch reuses.
+
+An array that is channels-last in memory stays so: its batches are logical ``(N, C, H, W)`` views of such a
+buffer. The permutation of an epoch depends on nothing but (seed, epoch), so a resumed run finds its place
+without replaying draws.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from fastnn.backend import Backend
+
+_NHWC, _NCHW = (0, 2, 3, 1), (0, 3, 1, 2)
+
+
+class Rows:
+    """The rows of an array on `backend`'s device, gathered by index into a reused buffer."""
+
+    def __init__(self, backend: Backend, array: Any) -> None:
+        self.backend = backend
+        array = backend.asarray(array)
+        self.channels_last = array.ndim == 4 and array.transpose(_NHWC).flags.c_contiguous
+        # take() would copy the whole of an array that is not C-contiguous at every call, so it is done once
+        # here.
+        self.array = backend.xp.ascontiguousarray(array.transpose(_NHWC) if self.channels_last else array)
+        self._buffer: Any = None
+        # NumPy's default mode, "raise", copies through a second buffer; CuPy's take has no modes.
+        self._mode = {"mode": "clip"} if backend.xp is np else {}
+
+    def __len__(self) -> int:
+        return len(self.array)
+
+    def take(self, rows: Any) -> Any:
+        """The rows numbered `rows`, in the buffer: the next call overwrites them."""
+        count = len(rows)
+        if self._buffer is None or len(self._buffer) < count:
+            self._buffer = self.backend.xp.empty((count, *self.array.shape[1:]), self.array.dtype)
+        out = self._buffer[:count]
+        self.array.take(rows, axis=0, out=out, **self._mode)
+        return out.transpose(_NCHW) if self.channels_last else out
+
+    def slice(self, start: int, stop: int) -> Any:
+        """Rows `start` to `stop` as they lie, without a copy."""
+        out = self.array[start:stop]
+        return out.transpose(_NCHW) if self.channels_last else out
+
+
+def permutation(seed: int, epoch: int, size: int) -> np.ndarray:
+    """The order of the examples in `epoch`: a function of its arguments alone."""
+    return np.random.default_rng([seed, epoch]).permutation(size)
+
+
+class Score:
+    """The metric over an epoch's batches, computed once for many of them.
+
+    A metric is a handful of NumPy calls, as much as a layer of a small network costs; so the outputs of
+    `STEPS` steps are kept (they are small) and scored together.
+    """
+
+    STEPS = 64
+
+    def __init__(
+        self, metric: Callable[[Any, Any], float], order: Any, targets: Rows, batch_size: int
+    ) -> None:
+        self._metric = metric
+        self._order = order
+        self._targets = targets
+        self._capacity = min(self.STEPS * batch_size, len(targets))
+        self._outputs: Any = None
+        self._start = self._stop = 0
+
+    def add(self, output: Any, start: int, stop: int) -> None:
+        """Keep the output for examples `start` to `stop` of the epoch's order."""
+        if self._outputs is None:
+            self._outputs = self._targets.backend.xp.empty((self._capacity, *output.shape[1:]), output.dtype)
+        if self._start == self._stop:
+            self._start = start
+        self._outputs[start - self._start : stop - self._start] = output
+        self._stop = stop
+
+    def take(self) -> float:
+        """The sum of the metric over the examples added since the last call."""
+        start, stop = self._start, self._stop
+        self._start = stop
+        if start == stop:
+            return 0.0
+        rows = self._targets
+        if self._order is None:
+            targets = rows.slice(start, stop)
+        else:  # a fresh array: the buffer of rows.take still holds the batch at hand
+            targets = rows.array.take(self._order[start:stop], axis=0)
+        total = float(self._metric(self._outputs[: stop - start], targets)) * (stop - start)
+        # A count of right answers is whole: rounded, its sum does not depend on where a run was stopped and
+        # resumed.
+        whole = round(total)
+        return float(whole) if abs(total - whole) < 1e-6 * (stop - start) else total

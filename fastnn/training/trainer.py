@@ -1,0 +1,354 @@
+"""The training loop: epochs of shuffled mini-batches, validation after each, checkpoints, and a clean stop.
+
+The step itself is the public one, spelled out in :meth:`Trainer._epoch`. Everything else that happens once a
+step is kept to a few Python operations, since the step of a small network takes well under 0.1 ms.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from fastnn import backend as _backend
+from fastnn import metrics
+from fastnn.training import diagnosis
+from fastnn.training.feed import Rows, Score, permutation
+from fastnn.training.history import History
+from fastnn.training.interrupt import CtrlC
+from fastnn.training.penalty import Penalty
+from fastnn.training.progress import Bar, Report, Silent
+from fastnn.training.run import Run
+
+
+class Trainer:
+    """Train a model on arrays.
+
+    Parameters
+    ----------
+    model : Layer
+        Usually a :class:`fastnn.Sequential`.
+    loss : object or callable
+        An object with ``forward(output, targets) -> float`` and ``backward() -> grad`` (see
+        :mod:`fastnn.losses`), or a function ``(output, targets) -> (loss, grad)`` that takes the mean over
+        the batch, such as :func:`fastnn.functional.softmax_cross_entropy`.
+    optimizer : Optimizer
+        Over the model's parameters.
+    schedule : callable, optional
+        ``schedule(t) -> lr``; see :mod:`fastnn.schedules`. Without it the optimiser's own rate stays.
+    schedule_per : {"epoch", "step"}
+        What `t` counts, from 0.
+    l2 : float
+        Adds ``l2 * sum(W**2)`` to the loss and ``2 * l2 * W`` to the gradient of every parameter of two or
+        more dimensions (weights, not biases).
+    metric : callable
+        ``metric(output, targets) -> float``, a mean over examples.
+    progress : bool or callable
+        True: a bar inside each epoch (on a terminal) and a line after it. A function: called with each
+        epoch's record.
+    early_stop : int, optional
+        Stop after so many epochs in a row without a lower validation loss (training loss without validation
+        data).
+    restore_best : bool
+        When training ends, however it ends, put back the weights of the epoch with the lowest such loss.
+    checkpoint : path, optional
+        Where to keep the state of the run; see :meth:`fit` for going on from it.
+    checkpoint_every : float
+        Seconds that must pass between two checkpoints written at the ends of epochs. One is always written at
+        the end.
+    seed : int, optional
+        Of the shuffles; drawn from :func:`fastnn.backend.rng`, and so fixed by :func:`fastnn.seed`, if not
+        given.
+    train_accuracy : {"running", "full"}
+        The training loss and accuracy of an epoch's record. "running": the mean over the epoch's batches
+        while the weights change (and dropout drops), which costs next to nothing. "full": measured over the
+        training set after the epoch, as validation is, for the price of one more forward pass.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        loss: Any,
+        optimizer: Any,
+        *,
+        schedule: Callable[[int], float] | None = None,
+        schedule_per: str = "epoch",
+        l2: float = 0.0,
+        metric: Callable[[Any, Any], float] = metrics.accuracy,
+        progress: bool | Callable[[dict[str, Any]], Any] = True,
+        early_stop: int | None = None,
+        restore_best: bool = False,
+        checkpoint: str | os.PathLike[str] | None = None,
+        checkpoint_every: float = 0.0,
+        seed: int | None = None,
+        train_accuracy: str = "running",
+    ) -> None:
+        if schedule_per not in ("epoch", "step"):
+            raise ValueError(f'schedule_per must be "epoch" or "step", got {schedule_per!r}')
+        if train_accuracy not in ("running", "full"):
+            raise ValueError(f'train_accuracy must be "running" or "full", got {train_accuracy!r}')
+        if early_stop is not None and early_stop < 1:
+            raise ValueError(f"early_stop must be at least 1 epoch, got {early_stop}")
+        self.model = model
+        self.optimizer = optimizer
+        self.schedule = schedule
+        self.schedule_per = schedule_per
+        self.l2 = l2
+        self.metric = metric
+        self.progress = progress
+        self.early_stop = early_stop
+        self.restore_best = restore_best
+        self.checkpoint = None if checkpoint is None else Path(checkpoint)
+        self.checkpoint_every = checkpoint_every
+        self.seed = seed
+        self.train_accuracy = train_accuracy
+        self._loss_and_grad = _loss_function(loss)
+        # The history speaks of loss per example, whatever the loss sums over.
+        self._summed = getattr(loss, "reduction", "mean") == "sum"
+
+    def fit(
+        self,
+        x: Any,
+        y: Any,
+        epochs: int,
+        batch_size: int,
+        validation: tuple[Any, Any] | None = None,
+        shuffle: bool = True,
+        resume: bool = False,
+    ) -> History:
+        """Train for `epochs` passes over the data.
+
+        Ctrl-C ends the run after the step in hand: fit returns as usual, with ``history.interrupted`` True
+        and a checkpoint of that very step written. A second Ctrl-C does not wait for the step.
+
+        Parameters
+        ----------
+        x : array (N, ...), float32 or float64
+        y : array (N,) of int labels, or (N, K)
+        epochs : int
+            Counted from the start of the run, not from where it is resumed.
+        batch_size : int
+            The last batch of an epoch is smaller where it does not divide N.
+        validation : (x, y), optional
+        shuffle : bool
+            Visit the examples in a new order each epoch.
+        resume : bool
+            Go on from the checkpoint, to the same weights, bit for bit, as a run that was never stopped; from
+            the start where there is no checkpoint yet.
+
+        Returns
+        -------
+        History
+            Of the whole run, from its first epoch.
+
+        Raises
+        ------
+        ValueError
+            Lengths of `x` and `y` differ, there is nothing to train on, or a number is out of range.
+        CheckpointError
+            The checkpoint is damaged or belongs to a run with other data, batch size or model.
+        """
+        if batch_size < 1 or epochs < 0:
+            raise ValueError(f"batch_size must be >= 1 and epochs >= 0, got {batch_size} and {epochs}")
+        if resume and self.checkpoint is None:
+            raise ValueError("resume=True needs a Trainer with a checkpoint path")
+        data = _rows(x, y)
+        examples = len(data[0])
+        if examples == 0:
+            raise ValueError("there are no examples to train on")
+        shuffle_seed = None
+        if shuffle:
+            shuffle_seed = int(_backend.rng().integers(2**63)) if self.seed is None else self.seed
+        validating = None if validation is None else _rows(*validation)
+        run = Run(*data, validating, epochs, min(batch_size, examples), shuffle_seed)
+        if resume and self.checkpoint is not None and self.checkpoint.exists():
+            run.resume(self.checkpoint, self.model, self.optimizer)
+        display, history = self._display(), run.history
+        with CtrlC() as ctrl_c:
+            try:
+                self._epochs(run, display, ctrl_c)
+            except KeyboardInterrupt:  # it broke into a step: no state to go on from, so no checkpoint
+                history.interrupted = True
+            finally:
+                display.close()
+        if history.diagnosis is not None:
+            display.say(history.diagnosis)
+        if history.interrupted:
+            at = run.position
+            display.say(f"interrupted in epoch {at.epoch + 1} after step {at.step} of {run.steps}")
+        if self.restore_best and run.best is not None:
+            self.model.load_state_dict(run.best)
+        return history
+
+    def evaluate(self, x: Any, y: Any, batch_size: int = 250) -> tuple[float, float]:
+        """The loss per example (L2 penalty included) and the metric over a data set, in inference mode."""
+        return self._evaluate(_rows(x, y), batch_size)
+
+    def outputs(self, x: Any, batch_size: int = 250) -> Any:
+        """What the model makes of each row of `x`, in inference mode: logits, for a classifier."""
+        rows = Rows(_backend.backend_of(x), x)
+        starts = range(0, max(1, len(rows)), batch_size)
+        parts = [self.model.forward(rows.slice(i, i + batch_size), training=False) for i in starts]
+        return rows.backend.xp.concatenate(parts)
+
+    def _epochs(self, run: Run, display: Silent, ctrl_c: CtrlC) -> None:
+        history, at = run.history, run.position
+        while at.epoch < run.epochs and not ctrl_c.pressed:
+            if self.early_stop is not None and at.epochs_since_best >= self.early_stop:
+                history.stopped_early = True
+                break
+            display.begin(at.epoch + 1, run.epochs, len(run.x), at.step * run.batch_size)
+            started = time.perf_counter() - at.seconds
+            complete = self._epoch(run, display, ctrl_c)
+            at.seconds = time.perf_counter() - started
+            if not complete:
+                break
+            record = self._record(run, started)
+            display.end(record, run.epochs)
+            at.epoch, at.step, at.loss_sum, at.score_sum, at.seconds = at.epoch + 1, 0, 0.0, 0.0, 0.0
+            if history.diagnosis is not None:
+                break
+            if self.checkpoint is not None and time.monotonic() - run.saved_at >= self.checkpoint_every:
+                run.save(self.checkpoint, self.model, self.optimizer)
+        if history.diagnosis is not None:
+            return  # a checkpoint of broken weights is of no use; the last good one stays
+        if at.epoch < run.epochs and not history.stopped_early:
+            history.interrupted = True
+        elif self.metric is metrics.accuracy and history.epochs:
+            history.diagnosis = diagnosis.stuck_at_chance(
+                history.epochs[-1]["accuracy"],
+                run.y.backend.to_numpy(run.y.array),
+                history.step_loss,
+                self.optimizer.lr,
+            )
+        if self.checkpoint is not None:
+            run.save(self.checkpoint, self.model, self.optimizer)
+
+    def _epoch(self, run: Run, display: Silent, ctrl_c: CtrlC) -> bool:
+        """Take the steps of the epoch from where the run stands; False if it had to stop before the last."""
+        at, x, y, batch_size, examples = run.position, run.x, run.y, run.batch_size, len(run.x)
+        forward, backward, step = self.model.forward, self.model.backward, self.optimizer.step
+        loss_and_grad, schedule = self._loss_and_grad, self.schedule
+        record_loss, show = run.history.step_loss.append, display.step
+        penalty = Penalty(self.model.parameters(), self.l2) if self.l2 else None
+        order = None
+        if run.shuffle_seed is not None and run.steps > 1:  # a full batch has no order to be copied into
+            order = y.backend.asarray(permutation(run.shuffle_seed, at.epoch, examples))
+        score = Score(self.metric, order, y, batch_size) if self.train_accuracy == "running" else None
+        if schedule is not None and self.schedule_per == "epoch":
+            self.optimizer.lr = schedule(at.epoch)
+            schedule = None
+        for number in range(at.step, run.steps):
+            start = number * batch_size
+            stop = min(start + batch_size, examples)
+            count = stop - start
+            if order is None:
+                inputs, targets = x.slice(start, stop), y.slice(start, stop)
+            else:
+                rows = order[start:stop]
+                inputs, targets = x.take(rows), y.take(rows)
+            if schedule is not None:
+                self.optimizer.lr = schedule(at.epoch * run.steps + number)
+
+            output = forward(inputs, training=True)
+            loss, grad = loss_and_grad(output, targets)
+            backward(grad, input_grad=False)
+            if self._summed:
+                loss /= count
+            if penalty is not None:
+                loss += penalty.value()
+                penalty.add_gradient()
+            record_loss(loss)
+            if not math.isfinite(loss):
+                run.history.diagnosis = diagnosis.not_finite(
+                    loss, at.epoch + 1, number + 1, self.optimizer.lr, inputs, run.history.step_loss[0]
+                )
+                return False
+            step()
+
+            at.step = number + 1
+            at.loss_sum += loss * count
+            if score is not None:
+                score.add(output, start, stop)
+                if at.step % Score.STEPS == 0:
+                    at.score_sum += score.take()
+            show(count, loss)
+            if ctrl_c.pressed:
+                break
+        if score is not None:
+            at.score_sum += score.take()
+        return at.step == run.steps
+
+    def _record(self, run: Run, started: float) -> dict[str, Any]:
+        """Evaluate after the epoch just trained, note it in the history and keep the best weights."""
+        at, examples, history = run.position, len(run.x), run.history
+        trained = time.perf_counter() - started
+        if self.train_accuracy == "full":
+            loss, accuracy = self._evaluate((run.x, run.y))
+        else:
+            loss, accuracy = at.loss_sum / examples, at.score_sum / examples
+        val_loss, val_accuracy = (None, None) if run.validation is None else self._evaluate(run.validation)
+        watched = loss if val_loss is None else val_loss
+        if watched < at.best_loss:
+            at.best_loss, at.epochs_since_best, history.best_epoch = watched, 0, at.epoch + 1
+            if self.restore_best:
+                run.best = {name: array.copy() for name, array in self.model.state_dict().items()}
+        else:
+            at.epochs_since_best += 1
+        if not math.isfinite(watched):
+            history.diagnosis = diagnosis.not_finite(
+                watched, at.epoch + 1, run.steps, self.optimizer.lr, run.x.array, history.step_loss[0]
+            )
+        record = {
+            "epoch": at.epoch + 1,
+            "steps": (at.epoch + 1) * run.steps,
+            "loss": loss,
+            "accuracy": accuracy,
+            "val_loss": val_loss,
+            "val_accuracy": val_accuracy,
+            "lr": self.optimizer.lr,
+            "seconds": time.perf_counter() - started,
+            "examples_per_second": examples / trained,
+        }
+        history.epochs.append(record)
+        return record
+
+    def _evaluate(self, data: tuple[Rows, Rows], batch_size: int = 250) -> tuple[float, float]:
+        x, y = data
+        if len(x) == 0:
+            return math.nan, math.nan
+        loss_sum = score_sum = 0.0
+        for start in range(0, len(x), batch_size):
+            stop = min(start + batch_size, len(x))
+            targets = y.slice(start, stop)
+            output = self.model.forward(x.slice(start, stop), training=False)
+            loss, _ = self._loss_and_grad(output, targets)
+            loss_sum += loss if self._summed else loss * (stop - start)
+            score_sum += float(self.metric(output, targets)) * (stop - start)
+        penalty = Penalty(self.model.parameters(), self.l2).value() if self.l2 else 0.0
+        return loss_sum / len(x) + penalty, score_sum / len(x)
+
+    def _display(self) -> Silent:
+        if callable(self.progress):
+            return Report(self.progress)
+        return Bar() if self.progress else Silent()
+
+
+def _rows(x: Any, y: Any) -> tuple[Rows, Rows]:
+    """Inputs and targets on the device where the inputs belong."""
+    if len(x) != len(y):
+        raise ValueError(f"x has {len(x)} examples and y has {len(y)}")
+    device = _backend.backend_of(x)
+    return Rows(device, x), Rows(device, y)
+
+
+def _loss_function(loss: Any) -> Callable[[Any, Any], tuple[float, Any]]:
+    """`loss`, an object or a function, as a function of (output, targets) that gives (loss, grad)."""
+    if hasattr(loss, "forward") and hasattr(loss, "backward"):
+        return lambda output, targets: (loss.forward(output, targets), loss.backward())
+    if callable(loss):
+        return loss
+    raise TypeError(f"loss must have forward and backward, or be a function, got {type(loss).__name__}")

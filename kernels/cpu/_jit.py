@@ -1,0 +1,118 @@
+"""How every CPU kernel is compiled: the one place for flags, caching and the cache's validity.
+
+* ``fastmath`` without ``nnan`` and ``ninf``: NaN and Inf pass through a kernel as they do in NumPy. Functions whose rounding is
+  the point (range reduction in ``_math.py``) use :data:`EXACT`, which also forbids reassociation.
+* ``error_model="numpy"``: a division by zero gives Inf, not an exception, and so no branch.
+* Nothing is compiled at import: a function compiles when it is first called with given dtypes.
+* The on-disk cache is keyed by the source of the whole room. Numba stamps only the file of the function itself, but a kernel
+  inlines helpers of other files: without this an edited helper would live on in its callers' cached code.
+* A cache that cannot be written or read is no cache: kernels are then compiled afresh, with one warning.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numba
+from numba.core.caching import FunctionCache
+from numba.core.ccallback import CFunc
+from numba.core.sigutils import normalize_signature
+
+FAST = {"nsz", "arcp", "contract", "afn", "reassoc"}
+EXACT = {"nsz", "contract"}
+
+
+def _hash_of_room() -> str:
+    digest = hashlib.sha256()
+    for path in sorted(Path(__file__).parent.glob("*.py")):
+        digest.update(path.name.encode())
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+ROOM = _hash_of_room()
+_warned = False
+
+
+def _warn_once(reason: object) -> None:
+    global _warned
+    if not _warned:
+        _warned = True
+        warnings.warn(
+            f"fastnn compiles its kernels anew in each process: the cache is unusable ({reason}); "
+            "set NUMBA_CACHE_DIR to a writable folder",
+            RuntimeWarning,
+            stacklevel=3,
+        )
+
+
+class _RoomCache(FunctionCache):
+    """Numba's function cache with a key of our own, where no failure of the disk is fatal.
+
+    The key is the source of the room and, for functions made by a factory, the name of the variant. (Numba would hash the
+    closure instead, and a pickled intrinsic differs from process to process.)
+    """
+
+    def __init__(self, function: Callable, variant: str) -> None:
+        super().__init__(function)
+        self._variant = variant
+
+    def _index_key(self, sig: Any, codegen: Any) -> Any:
+        return (sig, codegen.magic_tuple(), (ROOM, self._variant))
+
+    def load_overload(self, sig: Any, target_context: Any) -> Any:
+        try:
+            return super().load_overload(sig, target_context)
+        except Exception as error:  # an unreadable or damaged entry, whatever it makes the unpickler raise, is a miss
+            _warn_once(error)
+            return None
+
+    def save_overload(self, sig: Any, data: Any) -> None:
+        try:
+            super().save_overload(sig, data)
+        except OSError as error:
+            _warn_once(error)
+
+
+def _enable_cache(compiled: Any, function: Callable, variant: str) -> None:
+    try:
+        compiled._cache = _RoomCache(function, variant)
+    except (RuntimeError, OSError) as error:  # no folder that a cache could lie in
+        _warn_once(error)
+
+
+def jit(function: Callable | None = None, *, fastmath: set[str] = FAST, variant: str = "") -> Any:
+    """``numba.njit`` with this room's policy; the GIL is released while the function runs."""
+    if function is None:
+        return lambda f: jit(f, fastmath=fastmath, variant=variant)
+    compiled = numba.njit(fastmath=fastmath, error_model="numpy", nogil=True)(function)
+    _enable_cache(compiled, function, variant)
+    return compiled
+
+
+def inline(function: Callable | None = None, *, fastmath: set[str] = FAST) -> Any:
+    """A helper that only other kernels call: compiled into each of them, so it needs no cache of its own."""
+    if function is None:
+        return lambda f: inline(f, fastmath=fastmath)
+    return numba.njit(fastmath=fastmath, error_model="numpy", nogil=True)(function)
+
+
+def native(signature: Any, function: Callable, *, variant: str) -> int:
+    """Compile `function` to a C function of `signature`, cached like a kernel, and return the address of its code.
+
+    Kernels call it through that address. Compiled into each kernel instead, the micro-kernel would cost every one of them
+    a second of compilation.
+    """
+    options = {"fastmath": FAST, "error_model": "numpy", "nopython": True}
+    compiled = CFunc(function, normalize_signature(signature), locals={}, options=options)
+    _enable_cache(compiled, function, variant)
+    compiled.compile()
+    _keep_alive.append(compiled)
+    return compiled.address
+
+
+_keep_alive: list[Any] = []  # machine code must outlive every kernel that holds its address

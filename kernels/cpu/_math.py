@@ -1,0 +1,159 @@
+"""exp, expm1, sigmoid, tanh for float32 and float64, written so that LLVM turns a loop over them into vector code.
+
+A call to libm stops vectorisation; these are straight lines of arithmetic. e^x is 2^n e^r with n = round(x / ln 2) and
+|r| <= ln 2 / 2. e^r is its Taylor series up to the last term that a rounding would notice; n ln 2 is taken off in two parts (Cody
+and Waite 1980), the first so short that its product with n is exact; 2^n is put into the exponent's bits, in two factors, so that
+results reach down into the denormals and up to Inf as they should. NaN and ±Inf give what NumPy gives.
+
+These functions rest on exact rounding: nothing here may be reassociated (see `EXACT`).
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from llvmlite import ir
+from numba import types
+from numba.extending import intrinsic, overload
+
+from ._jit import EXACT, inline
+
+
+@intrinsic
+def _float_of_bits(typingctx, bits):
+    """The float32 (float64) whose bits are the int32 (int64) `bits`."""
+    result, kind = (types.float32, ir.FloatType()) if bits == types.int32 else (types.float64, ir.DoubleType())
+    return result(bits), lambda context, builder, signature, args: builder.bitcast(args[0], kind)
+
+
+f4, f8 = np.float32, np.float64
+_one4, _one8, _two4, _two8 = f4(1), f8(1), f4(2), f8(2)
+_c4 = [f4(1 / math.factorial(k)) for k in range(8)]
+_c8 = [f8(1 / math.factorial(k)) for k in range(14)]
+# adding and subtracting 1.5 * 2**(bits of the mantissa) rounds to an integer
+_log2e4, _round4, _high4, _low4 = f4(1 / math.log(2)), f4(1.5 * 2**23), f4(0.693359375), f4(-2.12194440054690583e-4)
+_log2e8, _round8, _high8, _low8 = f8(1 / math.log(2)), f8(1.5 * 2**52), f8(0.693145751953125), f8(1.42860682030941723e-6)
+_min4, _max4, _min8, _max8 = f4(-104), f4(89), f8(-746), f8(710)  # beyond: 0 and Inf
+a2, a3, a4, a5, a6, a7 = _c4[2:]
+b2, b3, b4, b5, b6, b7, b8, b9, b10, b11, b12, b13 = _c8[2:]
+
+
+@inline(fastmath=EXACT)
+def _power4(n):
+    """2**n for an int32 n in the range of normal exponents."""
+    return _float_of_bits(np.int32((n + np.int32(127)) << np.int32(23)))
+
+
+@inline(fastmath=EXACT)
+def _power8(n):
+    return _float_of_bits(np.int64((n + np.int64(1023)) << np.int64(52)))
+
+
+@inline(fastmath=EXACT)
+def _tail4(r):
+    """e^r - 1."""
+    return r + r * r * (a2 + r * (a3 + r * (a4 + r * (a5 + r * (a6 + r * a7)))))
+
+
+@inline(fastmath=EXACT)
+def _tail8(r):
+    high = b8 + r * (b9 + r * (b10 + r * (b11 + r * (b12 + r * b13))))
+    return r + r * r * (b2 + r * (b3 + r * (b4 + r * (b5 + r * (b6 + r * (b7 + r * high))))))
+
+
+@inline(fastmath=EXACT)
+def _exp4(x):
+    y = min(max(x, _min4), _max4)
+    n = (y * _log2e4 + _round4) - _round4
+    r = (y - n * _high4) - n * _low4
+    k = np.int32(n)
+    half = np.int32(k >> np.int32(1))
+    result = ((_one4 + _tail4(r)) * _power4(half)) * _power4(np.int32(k - half))
+    return result if x == x else x
+
+
+@inline(fastmath=EXACT)
+def _exp8(x):
+    y = min(max(x, _min8), _max8)
+    n = (y * _log2e8 + _round8) - _round8
+    r = (y - n * _high8) - n * _low8
+    k = np.int64(n)
+    half = k >> np.int64(1)
+    result = ((_one8 + _tail8(r)) * _power8(half)) * _power8(k - half)
+    return result if x == x else x
+
+
+@inline(fastmath=EXACT)
+def _tanh4(x):
+    # m = e^2|x| - 1 keeps its relative accuracy near 0; tanh |x| = m / (m + 2); from 10 on it is 1
+    y = min(_two4 * abs(x), f4(20))
+    n = (y * _log2e4 + _round4) - _round4
+    power = _power4(np.int32(n))
+    m = power * _tail4((y - n * _high4) - n * _low4) + (power - _one4)
+    t = m / (m + _two4)
+    t = -t if x < 0 else t
+    return t if x == x else x
+
+
+@inline(fastmath=EXACT)
+def _tanh8(x):
+    y = min(_two8 * abs(x), f8(40))
+    n = (y * _log2e8 + _round8) - _round8
+    power = _power8(np.int64(n))
+    m = power * _tail8((y - n * _high8) - n * _low8) + (power - _one8)
+    t = m / (m + _two8)
+    t = -t if x < 0 else t
+    return t if x == x else x
+
+
+def exp(x):
+    """e^x for a float32 or float64 inside a kernel."""
+    raise NotImplementedError("for compiled code only")
+
+
+def tanh(x):
+    """tanh x, likewise."""
+    raise NotImplementedError("for compiled code only")
+
+
+def sigmoid(x):
+    """1 / (1 + e^-x), likewise; from e^-|x|, which cannot overflow."""
+    raise NotImplementedError("for compiled code only")
+
+
+@overload(exp)
+def _exp(x):
+    return (lambda x: _exp4(x)) if x == types.float32 else (lambda x: _exp8(x))
+
+
+@overload(tanh)
+def _tanh(x):
+    return (lambda x: _tanh4(x)) if x == types.float32 else (lambda x: _tanh8(x))
+
+
+@inline(fastmath=EXACT)
+def _sigmoid4(x):
+    e = _exp4(-abs(x))
+    return (_one4 if x >= 0 else e) / (_one4 + e)
+
+
+@inline(fastmath=EXACT)
+def _sigmoid8(x):
+    e = _exp8(-abs(x))
+    return (_one8 if x >= 0 else e) / (_one8 + e)
+
+
+@overload(sigmoid)
+def _sigmoid(x):
+    return (lambda x: _sigmoid4(x)) if x == types.float32 else (lambda x: _sigmoid8(x))
+
+
+def like(x, value):
+    """`value` in the type of `x`, inside a kernel: with a bare literal, float32 arithmetic would go on in float64."""
+    raise NotImplementedError("for compiled code only")
+
+
+@overload(like)
+def _like(x, value):
+    return (lambda x, value: np.float32(value)) if x == types.float32 else (lambda x, value: np.float64(value))

@@ -1,0 +1,71 @@
+"""Dropout from a counter-based random stream: Philox4x32-10 (Salmon, Moraes, Dror and Shaw, SC 2011).
+
+The four words of block b depend on (seed, offset, b) alone, so tasks need no shared state, backward makes the mask again instead of
+storing it, and every backend draws the same one. Element i, in C order, is word i mod 4 of block i div 4.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ._jit import inline, jit
+from ._memory import plain
+from .threads import parallel_for, pool
+
+_CHUNK = 8192  # elements in a task: a multiple of 4
+_M0, _M1 = np.uint64(0xD2511F53), np.uint64(0xCD9E8D57)  # the multipliers and the key's increments of the paper
+_W0, _W1 = np.uint32(0x9E3779B9), np.uint32(0xBB67AE85)
+_32 = np.uint64(32)
+
+
+@inline
+def philox(c0, c1, c2, c3, k0, k1):
+    """Ten rounds on the counter (c0, c1, c2, c3) under the key (k0, k1); all uint32."""
+    for _ in range(10):
+        p0 = _M0 * np.uint64(c0)
+        p1 = _M1 * np.uint64(c2)
+        c0, c1, c2, c3 = (
+            np.uint32(np.uint32(p1 >> _32) ^ c1 ^ k0),
+            np.uint32(p1),
+            np.uint32(np.uint32(p0 >> _32) ^ c3 ^ k1),
+            np.uint32(p0),
+        )
+        k0, k1 = np.uint32(k0 + _W0), np.uint32(k1 + _W1)
+    return c0, c1, c2, c3
+
+
+@inline
+def _dropout_chunk(t, x, out, threshold, scale, key, stream):
+    for begin in range(t * _CHUNK, min((t + 1) * _CHUNK, x.size), 4):
+        block = np.uint64(begin // 4)
+        words = philox(np.uint32(block), np.uint32(block >> _32), stream[0], stream[1], key[0], key[1])
+        for j in range(min(4, x.size - begin)):
+            kept = np.uint64(words[j]) >= threshold
+            out[begin + j] = x[begin + j] * scale if kept else x.dtype.type(0)
+
+
+@jit
+def _dropout(pool, x, out, threshold, scale, key, stream):
+    parallel_for(pool, (x.size + _CHUNK - 1) // _CHUNK, _dropout_chunk, (x, out, threshold, scale, key, stream))
+
+
+def _words(value: int) -> tuple[np.uint32, np.uint32]:
+    return np.uint32(value & 0xFFFFFFFF), np.uint32(value >> 32 & 0xFFFFFFFF)
+
+
+def dropout(x, p, seed, offset):
+    values = plain(x)
+    out = np.empty(values.shape, x.dtype)
+    threshold = np.uint64(int(p * 2**32))  # at p = 1 no word reaches it
+    one = x.dtype.type(1)
+    scale = one / (one - x.dtype.type(p)) if p < 1 else x.dtype.type(0)
+    _dropout(pool(), values.reshape(-1), out.reshape(-1), threshold, scale, _words(seed), _words(offset))
+    if values is x:
+        return out
+    result = np.empty_like(x)  # in the memory order of x
+    result[...] = out
+    return result
+
+
+def dropout_backward(grad, p, seed, offset):
+    return dropout(grad, p, seed, offset)

@@ -1,0 +1,285 @@
+"""The micro-kernel: a tile of C held in registers while the reduction streams past it. Everything dense runs through here.
+
+    for r in range(R):                                   # outer rows: rows of an image, rows of a filter; 1 in a matrix product
+        for i in range(M):                               # rows of the tile
+            for j in range(columns of the panel):        # one to `nv` vectors
+                C[r*c_o + i*c_i + j] (+)= bias[j] + sum over s < S, k < K of
+                    A[r*a_o + i*a_i + offsets[s] + k*a_k] * B[(s*K + k)*b_k + j]
+
+The strides make one loop nest serve every use (f: a filter's row, w: its columns times the channels, both contiguous):
+
+    use                  C row           A row (a_i)      reduction: offsets[s], k        B
+    X W                  sample          sample           -, feature                      W
+    X' dY                feature (1)     feature (1)      -, sample                       dY
+    dY W'                sample          sample           -, output                       W', packed
+    conv forward         output pixel    input pixel      row f, w (contiguous)           filters (f, w, out)
+    conv grad-input      input pixel     dY pixel         row f, w (contiguous)           filters flipped (f, w, in)
+    conv grad-weight     (f, w)          w (1)            output row, output column       dY
+
+so a convolution's im2col rows are addressed, never built. The tile itself (AVX-512, float32, nv = 2):
+
+                  B  [ 16 floats ][ 16 floats ]         <- nv loads a step of k, used by all rows
+        A[0] bcast   [ acc 0,0   ][ acc 0,1   ]
+        A[1] bcast   [ acc 1,0   ][ acc 1,1   ]         <- mr x nv accumulators, never stored before the last k
+          ...           ...          ...
+        A[11] bcast  [ acc 11,0  ][ acc 11,1  ]         <- mr broadcasts a step of k, each used nv times
+
+A step of k is mr·nv multiply-adds on mr + nv loads: with two units for each, arithmetic hides the loads as soon as mr·nv > mr + nv,
+and the unit's latency (4 steps x 2 units) as soon as mr·nv >= 8. Registers bound it: mr·nv + nv + 1 <= 32 (AVX-512, NEON) or 16.
+`_SHAPES` lists the heights for each nv. What remains of M runs through tiles of 8, 4, 2 and 1 rows; the last vector's columns past
+the edge are masked in every load and store, so no byte outside the operands is touched.
+
+The multiply-add is ``llvm.fmuladd``: one instruction where the CPU has one, a multiply and an add elsewhere (``llvm.fma`` would
+then call a library). Which vectors the CPU has is asked of the compiler itself, see `_target`.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import llvmlite.binding as llvm
+import numpy as np
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.core.codegen import JITCPUCodegen
+from numba.extending import intrinsic
+
+from ._jit import inline, native
+
+# rows of the main tile for nv = 1, 2, 3, 4 vectors, by the number of vector registers
+_SHAPES = {32: (16, 12, 8, 6), 16: (8, 6, 4)}
+
+_i64, _i32 = ir.IntType(64), ir.IntType(32)
+
+
+@functools.cache
+def _target() -> dict[str, Any]:
+    """What vectors the code generator will use: learnt by compiling a line and reading the registers it names.
+
+    A CPU's name does not say it (NUMBA_CPU_NAME, NUMBA_CPU_FEATURES and the host's features interact); the assembly does.
+    """
+    generator = JITCPUCodegen("fastnn.probe")
+    vector = ir.VectorType(ir.FloatType(), 16)
+    module = ir.Module()
+    function = ir.Function(module, ir.FunctionType(ir.VoidType(), [vector.as_pointer()] * 3), "probe")
+    builder = ir.IRBuilder(function.append_basic_block())
+    fmuladd = ir.Function(module, ir.FunctionType(vector, [vector] * 3), "llvm.fmuladd.v16f32")
+    a, b, c = (builder.load(p) for p in function.args)
+    builder.store(builder.call(fmuladd, [a, b, c]), function.args[0])
+    builder.ret_void()
+    module.triple = llvm.get_process_triple()
+    parsed = llvm.parse_assembly(str(module))
+    text = generator._tm.emit_assembly(parsed)
+    if "zmm" in text:
+        width, registers = 64, 32
+    elif "ymm" in text:
+        width, registers = 32, 16
+    else:
+        width, registers = 16, 32 if "aarch64" in module.triple or "arm64" in module.triple else 16
+    return {"width": width, "registers": registers, "fma": "fmadd" in text or "fmla" in text, "cheap_masks": width == 64}
+
+
+def describe() -> dict[str, Any]:
+    """The chosen tile, for people: vector width in bits, whether multiply-add is one instruction, rows x columns of each tile."""
+    target = _target()
+    shapes = {
+        name: [f"{rows}x{(nv + 1) * target['width'] // size}" for nv, rows in enumerate(_SHAPES[target["registers"]])]
+        for name, size in (("float32", 4), ("float64", 8))
+    }
+    return {"vector_bits": 8 * target["width"], "registers": target["registers"], "fma": target["fma"], "tiles": shapes}
+
+
+def lanes(itemsize: int) -> int:
+    """Elements in a vector."""
+    return _target()["width"] // itemsize
+
+
+def _make_tile(size: int, mr: int, nv: int, masked: bool) -> Any:
+    """The intrinsic for a tile of `mr` rows and `nv` vectors of floats of `size` bytes; strides count elements."""
+    real: ir.Type = ir.FloatType() if size == 4 else ir.DoubleType()
+    width = lanes(size)
+    vector = ir.VectorType(real, width)
+    mask_type = ir.VectorType(ir.IntType(1), width)
+    suffix = f"v{width}f{8 * size}"
+
+    def emit(context, builder: ir.IRBuilder, signature, args):
+        C, c_i, A, a_i, a_k, offsets, S, K, B, b_k, bias, last, add, relu = args
+        module = builder.module
+        pointer = real.as_pointer()
+        vector_pointer = vector.as_pointer()
+        mask_args = [_i32, mask_type, vector]
+        load_kind = ir.FunctionType(vector, [vector_pointer, *mask_args])
+        load_masked = cgutils.get_or_insert_function(module, load_kind, f"llvm.masked.load.{suffix}.p0")
+        store_kind = ir.FunctionType(ir.VoidType(), [vector, vector_pointer, _i32, mask_type])
+        store_masked = cgutils.get_or_insert_function(module, store_kind, f"llvm.masked.store.{suffix}.p0")
+        fma_kind = ir.FunctionType(vector, [vector] * 3)
+        fmuladd = cgutils.get_or_insert_function(module, fma_kind, f"llvm.fmuladd.{suffix}")
+        zero = ir.Constant(vector, None)
+
+        def splat(value, kind):
+            one = builder.insert_element(ir.Constant(kind, ir.Undefined), value, _i32(0))
+            return builder.shuffle_vector(one, one, ir.Constant(ir.VectorType(_i32, width), None))
+
+        lane_type = ir.VectorType(_i64, width)
+        lane = ir.Constant(lane_type, [_i64(i) for i in range(width)])
+        mask = builder.icmp_signed("<", lane, splat(last, lane_type))
+        align = _i32(size)
+
+        def at(base, index):  # element `index` after `base`, as a pointer to a vector
+            return builder.bitcast(builder.gep(base, [index]), vector_pointer)
+
+        def load(base, index, v):
+            p = at(base, index)
+            if masked and v == nv - 1:
+                return builder.call(load_masked, [p, align, mask, zero])
+            value = builder.load(p)
+            value.align = size
+            return value
+
+        def store(value, base, index, v):
+            p = at(base, index)
+            if masked and v == nv - 1:
+                builder.call(store_masked, [value, p, align, mask])
+            else:
+                builder.store(value, p).align = size
+
+        c, a, b = (builder.inttoptr(x, pointer) for x in (C, A, B))
+        rows = range(mr)
+        columns = [_i64(v * width) for v in range(nv)]
+        acc = [[cgutils.alloca_once(builder, vector) for _ in columns] for _ in rows]
+
+        with builder.if_else(builder.icmp_signed("!=", add, _i64(0))) as (then, otherwise):
+            with then:
+                for r in rows:
+                    row = builder.mul(c_i, _i64(r))
+                    for v, column in enumerate(columns):
+                        builder.store(load(c, builder.add(row, column), v), acc[r][v])
+            with otherwise:
+                has_bias = builder.icmp_signed("!=", bias, _i64(0))
+                start = [cgutils.alloca_once_value(builder, zero) for _ in columns]
+                with builder.if_then(has_bias):
+                    for v, column in enumerate(columns):
+                        builder.store(load(builder.inttoptr(bias, pointer), column, v), start[v])
+                for v in range(nv):
+                    value = builder.load(start[v])
+                    for r in rows:
+                        builder.store(value, acc[r][v])
+
+        b_now = cgutils.alloca_once_value(builder, b)
+        with cgutils.for_range(builder, S) as outer:
+            offset = builder.load(builder.gep(builder.inttoptr(offsets, _i64.as_pointer()), [outer.index]))
+            a_now = cgutils.alloca_once_value(builder, builder.gep(a, [offset]))
+            with cgutils.for_range(builder, K):
+                b_row, a_row = builder.load(b_now), builder.load(a_now)
+                right = [load(b_row, column, v) for v, column in enumerate(columns)]
+                for r in rows:
+                    left = splat(builder.load(builder.gep(a_row, [builder.mul(a_i, _i64(r))])), vector)
+                    for v in range(nv):
+                        total = builder.call(fmuladd, [left, right[v], builder.load(acc[r][v])])
+                        builder.store(total, acc[r][v])
+                builder.store(builder.gep(b_row, [b_k]), b_now)
+                builder.store(builder.gep(a_row, [a_k]), a_now)
+
+        clamp = builder.icmp_signed("!=", relu, _i64(0))
+        for r in rows:
+            row = builder.mul(c_i, _i64(r))
+            for v, column in enumerate(columns):
+                value = builder.load(acc[r][v])
+                negative = builder.fcmp_ordered("<", value, zero)  # false for NaN, which therefore stays
+                clamped = builder.select(negative, zero, value)
+                store(builder.select(clamp, clamped, value), c, builder.add(row, column), v)
+        return context.get_dummy_value()
+
+    @intrinsic
+    def tile(typingctx, C, c_i, A, a_i, a_k, offsets, S, K, B, b_k, bias, last, add, relu):
+        return types.void(*[types.int64] * 14), emit
+
+    return tile
+
+
+def _make_panel(size: int, nv: int, rows: int, masked: bool) -> Any:
+    main, t8, t4, t2, t1 = (_make_tile(size, min(mr, rows), nv, masked) for mr in (rows, 8, 4, 2, 1))
+
+    def panel(C, c_o, c_i, A, a_o, a_i, a_k, offsets, S, K, B, b_k, bias, R, M, last, add, relu):
+        for r in range(R):
+            c = C + r * c_o * size
+            a = A + r * a_o * size
+            rest = M
+            while rest >= rows:
+                main(c, c_i, a, a_i, a_k, offsets, S, K, B, b_k, bias, last, add, relu)
+                rest -= rows
+                c += rows * c_i * size
+                a += rows * a_i * size
+            if rest >= 8:
+                t8(c, c_i, a, a_i, a_k, offsets, S, K, B, b_k, bias, last, add, relu)
+                rest -= 8
+                c += 8 * c_i * size
+                a += 8 * a_i * size
+            if rest >= 4:
+                t4(c, c_i, a, a_i, a_k, offsets, S, K, B, b_k, bias, last, add, relu)
+                rest -= 4
+                c += 4 * c_i * size
+                a += 4 * a_i * size
+            if rest >= 2:
+                t2(c, c_i, a, a_i, a_k, offsets, S, K, B, b_k, bias, last, add, relu)
+                rest -= 2
+                c += 2 * c_i * size
+                a += 2 * a_i * size
+            if rest >= 1:
+                t1(c, c_i, a, a_i, a_k, offsets, S, K, B, b_k, bias, last, add, relu)
+
+    return panel
+
+
+_PANEL = types.void(*[types.int64] * 18)
+
+
+@functools.cache
+def panels(itemsize: int) -> np.ndarray:
+    """The compiled panels for floats of `itemsize` bytes: a row ``[lanes, widest nv, addresses of nv = 1, 2, ... ]``.
+
+    Where a masked vector costs more than a plain one, the row goes on with the addresses of the masked variants.
+    """
+    target = _target()
+    shapes = _SHAPES[target["registers"]]
+    table = [lanes(itemsize), len(shapes)]
+    for masked in (True,) if target["cheap_masks"] else (False, True):
+        for nv, rows in enumerate(shapes, 1):
+            variant = f"f{8 * itemsize} nv={nv} rows={rows} masked={masked} width={target['width']}"
+            table.append(native(_PANEL, _make_panel(itemsize, nv, rows, masked), variant=variant))
+    return np.array(table, np.int64)
+
+
+@intrinsic
+def _call(typingctx, address, C, c_o, c_i, A, a_o, a_i, a_k, offsets, S, K, B, b_k, bias, R, M, last, add, relu):
+    def emit(context, builder, signature, args):
+        kind = ir.FunctionType(ir.VoidType(), [_i64] * 18)
+        builder.call(builder.inttoptr(args[0], kind.as_pointer()), args[1:])
+        return context.get_dummy_value()
+
+    return types.void(*[types.int64] * 19), emit
+
+
+@inline
+def multiply(panels, C, c_o, c_i, A, a_o, a_i, a_k, offsets, S, K, B, b_k, bias, R, M, N, add, relu, size):
+    """The formula at the head of this file for any number N of columns; addresses in bytes, strides in elements.
+
+    The columns are cut into panels of nearly equal width, so that no narrow panel is left over where that can be helped.
+    """
+    width, widest = panels[0], panels[1]
+    vectors = (N + width - 1) // width
+    count = (vectors + widest - 1) // widest
+    done = 0
+    for p in range(count):
+        nv = (vectors - done + count - p - 1) // (count - p)
+        first = done * width
+        last = min(N - first - (nv - 1) * width, width)
+        at = 1 + nv
+        if last < width and len(panels) > 2 + widest:
+            at += widest
+        bias_at = bias + first * size if bias != 0 else bias
+        _call(panels[at], C + first * size, c_o, c_i, A, a_o, a_i, a_k, offsets, S, K, B + first * size, b_k, bias_at,
+              R, M, last, add, relu)  # fmt: skip
+        done += nv

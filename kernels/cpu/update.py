@@ -1,0 +1,153 @@
+"""Parameter updates: one call walks all parameters of a network, each element once.
+
+`bind` checks the arrays and writes their addresses into a table; after that an update is one kernel call whatever the number of
+parameters. The table holds references, so the memory lives as long as it does.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import carray, types
+from numba.extending import intrinsic
+
+from ._jit import inline, jit
+from ._memory import memory_order
+from .threads import parallel_for, pool
+
+_CHUNK = 8192  # elements in a task
+
+
+class Table:
+    """`addresses[p, k]` of parameter p and its k-th companion; `chunks[t]` = (parameter, begin, end) of task t."""
+
+    __slots__ = ("addresses", "arrays", "chunks", "dtype")
+
+    def __init__(self, columns: tuple) -> None:
+        self.arrays = columns
+        params = columns[0]
+        self.dtype = params[0].dtype if params else np.dtype(np.float32)
+        rows = [[a.__array_interface__["data"][0] for a in row] for row in zip(*columns, strict=True)]
+        self.addresses = np.array(rows, np.int64).reshape(len(params), len(columns))
+        chunks = [
+            (p, begin, min(begin + _CHUNK, a.size)) for p, a in enumerate(params) for begin in range(0, a.size, _CHUNK)
+        ]
+        self.chunks = np.array(chunks, np.int64).reshape(-1, 3)
+
+
+def bind(params, *lists):
+    for companions in lists:
+        if len(companions) != len(params):
+            raise ValueError(f"{len(params)} parameters, but {len(companions)} arrays to go with them")
+    for p, row in enumerate(zip(params, *lists, strict=True)):
+        for a in row:
+            dense = a.transpose(memory_order(a)).flags.carray
+            if not dense or (a.shape, a.dtype, _strides(a)) != (row[0].shape, params[0].dtype, _strides(row[0])):
+                raise ValueError(
+                    f"parameter {p}: shape {a.shape}, {a.dtype}, strides {a.strides} does not go with shape {row[0].shape}, "
+                    f"{params[0].dtype}, strides {row[0].strides}: all must be dense writeable memory in one order"
+                )
+    return Table((params, *lists))
+
+
+def _strides(a):
+    """The strides that matter: those of axes longer than 1."""
+    return [stride for stride, length in zip(a.strides, a.shape, strict=True) if length > 1]
+
+
+@intrinsic
+def _at(typingctx, address, like):
+    """`address` as a pointer to floats of the type of `like`."""
+
+    def codegen(context, builder, signature, args):
+        return builder.inttoptr(args[0], context.get_value_type(signature.return_type))
+
+    return types.CPointer(like)(types.int64, like), codegen
+
+
+@inline
+def _view(table, row, column, size, like):
+    return carray(_at(table[row, column], like), (size,))
+
+
+@inline
+def _sgd_chunk(t, table, chunks, lr, momentum, keep, decay, nesterov, first):
+    p, begin, end = chunks[t]
+    w, g = _view(table, p, 0, end, lr), _view(table, p, 1, end, lr)
+    if table.shape[1] == 2:
+        for i in range(begin, end):
+            w[i] -= lr * (g[i] + decay * w[i])
+        return
+    v = _view(table, p, 2, end, lr)
+    for i in range(begin, end):
+        step = g[i] + decay * w[i]
+        velocity = step if first else momentum * v[i] + keep * step
+        v[i] = velocity
+        w[i] -= lr * (step + momentum * velocity if nesterov else velocity)
+
+
+@jit
+def _sgd(pool, table, chunks, lr, momentum, keep, decay, nesterov, first):
+    parallel_for(pool, chunks.shape[0], _sgd_chunk, (table, chunks, lr, momentum, keep, decay, nesterov, first))
+
+
+def sgd(table, lr, momentum, dampening, weight_decay, nesterov, first):
+    real = table.dtype.type
+    numbers = (real(lr), real(momentum), real(1 - dampening), real(weight_decay))
+    _sgd(pool(), table.addresses, table.chunks, *numbers, bool(nesterov), bool(first))
+
+
+@inline
+def _adam_chunk(t, table, chunks, lr, beta1, beta2, rest1, rest2, eps, decay, shrink, root):
+    p, begin, end = chunks[t]
+    w, g = _view(table, p, 0, end, lr), _view(table, p, 1, end, lr)
+    m, v = _view(table, p, 2, end, lr), _view(table, p, 3, end, lr)
+    for i in range(begin, end):
+        weight = w[i] * shrink
+        slope = g[i] + decay * weight
+        m[i] = beta1 * m[i] + rest1 * slope
+        v[i] = beta2 * v[i] + rest2 * slope * slope
+        w[i] = weight - lr * m[i] / (np.sqrt(v[i]) * root + eps)
+
+
+@jit
+def _adam(pool, table, chunks, lr, beta1, beta2, rest1, rest2, eps, decay, shrink, root):
+    numbers = (lr, beta1, beta2, rest1, rest2, eps, decay, shrink, root)
+    parallel_for(pool, chunks.shape[0], _adam_chunk, (table, chunks, *numbers))
+
+
+def adam(table, lr, beta1, beta2, eps, weight_decay, decoupled, step):
+    real = table.dtype.type
+    rate = lr / (1 - beta1**step)
+    root = 1 / np.sqrt(1 - beta2**step)
+    decay, shrink = (0.0, 1 - lr * weight_decay) if decoupled else (weight_decay, 1.0)
+    numbers = (rate, beta1, beta2, 1 - beta1, 1 - beta2, eps, decay, shrink, root)
+    _adam(pool(), table.addresses, table.chunks, *(real(x) for x in numbers))
+
+
+@inline
+def _rmsprop_chunk(t, table, chunks, lr, alpha, rest, eps, decay, momentum):
+    p, begin, end = chunks[t]
+    w, g, v = _view(table, p, 0, end, lr), _view(table, p, 1, end, lr), _view(table, p, 2, end, lr)
+    if table.shape[1] == 3:
+        for i in range(begin, end):
+            slope = g[i] + decay * w[i]
+            v[i] = alpha * v[i] + rest * slope * slope
+            w[i] -= lr * slope / (np.sqrt(v[i]) + eps)
+        return
+    b = _view(table, p, 3, end, lr)
+    for i in range(begin, end):
+        slope = g[i] + decay * w[i]
+        v[i] = alpha * v[i] + rest * slope * slope
+        b[i] = momentum * b[i] + slope / (np.sqrt(v[i]) + eps)
+        w[i] -= lr * b[i]
+
+
+@jit
+def _rmsprop(pool, table, chunks, lr, alpha, rest, eps, decay, momentum):
+    parallel_for(pool, chunks.shape[0], _rmsprop_chunk, (table, chunks, lr, alpha, rest, eps, decay, momentum))
+
+
+def rmsprop(table, lr, alpha, eps, weight_decay, momentum):
+    real = table.dtype.type
+    numbers = (lr, alpha, 1 - alpha, eps, weight_decay, momentum)
+    _rmsprop(pool(), table.addresses, table.chunks, *(real(x) for x in numbers))

@@ -1,0 +1,67 @@
+"""What several stems of the room use."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import wraps
+from typing import Any
+
+import numpy as np
+
+Pair = tuple[int, int]
+
+
+def quiet(kernel: Callable[..., Any]) -> Callable[..., Any]:
+    """`kernel` without NumPy's floating-point warnings: inf and NaN are results here, not accidents."""
+
+    @wraps(kernel)
+    def run(*args: Any, **options: Any) -> Any:
+        with np.errstate(all="ignore"):
+            return kernel(*args, **options)
+
+    return run
+
+
+def sum_rows(matrix: np.ndarray) -> np.ndarray:
+    """Column sums of an (M, K) matrix, in its dtype.
+
+    A product with ones, because BLAS adds in several accumulators and with SIMD where ``sum(axis=0)`` does
+    neither.
+    """
+    return np.ones(len(matrix), matrix.dtype) @ matrix
+
+
+def channels_last(x: np.ndarray) -> np.ndarray:
+    """(N, C, H, W) as C-contiguous (N, H, W, C); a view where memory is channels-last already."""
+    return np.ascontiguousarray(x.transpose(0, 2, 3, 1))
+
+
+def output_shape(size: int, kernel: int, stride: int, padding: int, dilation: int) -> int:
+    """Length of one output axis: ``⌊(size + 2·padding − dilation·(kernel − 1) − 1) / stride⌋ + 1``."""
+    return (size + 2 * padding - dilation * (kernel - 1) - 1) // stride + 1
+
+
+def pooled_shape(size: int, kernel: int, stride: int, padding: int, dilation: int, ceil_mode: bool) -> int:
+    """Length of one output axis, as for a convolution; with `ceil_mode` the quotient is rounded up.
+
+    A last window that would then start in the right padding is dropped.
+    """
+    if not ceil_mode:
+        return output_shape(size, kernel, stride, padding, dilation)
+    windows = output_shape(size + stride - 1, kernel, stride, padding, dilation)
+    return windows - 1 if (windows - 1) * stride >= size + padding else windows
+
+
+def tap_slices(
+    size: int, outputs: int, tap: int, stride: int, padding: int, dilation: int
+) -> tuple[slice, slice]:
+    """Which inputs meet tap number `tap` of the window along one axis, and the outputs they meet it for.
+
+    Output ``o`` reads input ``o·stride + tap·dilation − padding``; outputs that would read padding are left
+    out.
+    """
+    shift = tap * dilation - padding
+    first = max(0, -(shift // stride))
+    last = max(first, min(outputs, (size - 1 - shift) // stride + 1))
+    start = first * stride + shift
+    return slice(start, start + (last - first) * stride, stride), slice(first, last)

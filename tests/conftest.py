@@ -1,0 +1,26 @@
+"""What all tests share: the Hypothesis profile and the place of the real data."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+ROOT = Path(__file__).resolve().parents[1]
+
+# A first call compiles: so no example has a deadline, and no draw is blamed for being slow.
+settings.register_profile(
+    "fastnn", deadline=None, max_examples=40, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("fastnn")
+
+
+@pytest.fixture(scope="session")
+def data_root() -> Path:
+    """The folder of the real data sets, as torchvision has it: FASTNN_DATA, else ../shared/data."""
+    root = Path(os.environ.get("FASTNN_DATA") or ROOT.parent / "shared" / "data")
+    if not root.is_dir():
+        pytest.skip(f"the real data is not here: no folder {root}; set FASTNN_DATA")
+    return root
