@@ -24,7 +24,7 @@ bench: $(VENV)/installed-test,bench ## time every operation and network against 
 	$(PYTHON) -m bench.report $(BENCH_JSON)
 
 lint: $(VENV)/installed-test,lint ## check style (ruff), types (mypy) and the direction of imports (import-linter)
-	$(PYTHON) -m ruff check
+	$(PYTHON) -m ruff check --quiet --output-format=concise
 	$(PYTHON) -m mypy
 	$(PYTHON) -m pytest tests/test_imports.py -k one_way
 
@@ -34,16 +34,16 @@ clean: ## remove .venv and everything built
 
 $(VENV)/installed-%: pyproject.toml $(VENV)/made
 	echo "Installing fastnn with [$*] into $(VENV) (the first time takes a minute or two) ..."
-	$(PYTHON) -m pip install --quiet --disable-pip-version-check --editable '.[$*]'
+	$(PYTHON) -m pip install -qq --disable-pip-version-check --editable '.[$*]'
 	touch $@
 
-# The newest interpreter of those that run, are >= 3.11 and can make a virtual environment.
 $(VENV)/made:
-	best=; newest=310; \
-	for python in python3 python3.13 python3.12 python3.11; do \
-	  version=$$($$python -c 'import sys, ensurepip, venv; print(sys.version_info[0] * 100 + sys.version_info[1])' 2>/dev/null) || continue; \
-	  if [ "$$version" -gt "$$newest" ]; then best=$$python; newest=$$version; fi; \
-	done; \
-	if [ -z "$$best" ]; then echo "fastnn needs Python 3.11 or newer with its venv module; none of python3, python3.13, python3.12, python3.11 is one." >&2; exit 1; fi; \
-	"$$best" -m venv --clear $(VENV)
+	$(or $(NEWEST_PYTHON),$(error fastnn needs Python 3.11 or newer with its venv module: $(PYTHONS) are not)) -m venv --clear $(VENV)
 	touch $@
+
+# Of the interpreters that run and can make a virtual environment, the newest that is new enough.
+PYTHONS := python3 python3.13 python3.12 python3.11
+VERSION := import sys, ensurepip, venv; print(sys.version_info[0] * 100 + sys.version_info[1])
+NEWEST_PYTHON = $(shell newest=310; for python in $(PYTHONS); do \
+	version=$$($$python -c '$(VERSION)' 2>/dev/null) && [ "$$version" -gt "$$newest" ] && newest=$$version && best=$$python; \
+	done; echo $$best)

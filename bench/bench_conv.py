@@ -1,4 +1,4 @@
-"""Convolution, its gradients, and im2col and its adjoint. Images lie channels-last, as layers pass them on."""
+"""Convolution, its gradients, im2col and its adjoint. Images lie channels-last, as layers pass them on."""
 
 from functools import partial
 

@@ -1,10 +1,11 @@
-"""One way to time everything: every contender runs every case, checked against plain NumPy before it is timed.
+"""One way to time everything: each contender runs each case, checked against plain NumPy before it is timed.
 
 To add a contender (another library, say), name it in ``CONTENDERS`` and let ``time_it`` find what it runs.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -15,7 +16,14 @@ import fastnn
 
 CONTENDERS = ("numpy", "numba")  # the first is the baseline of the table
 
+LOAD = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0  # before there is any of our own
+
 Build = Callable[[], Callable[[], Any]]
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_benchmark_update_machine_info(machine_info: dict[str, Any]) -> None:
+    machine_info["load"] = LOAD
 
 
 def assert_same(actual: Any, expected: Any) -> None:

@@ -1,6 +1,8 @@
 """``python -m bench.report [FILE]``: the table of a benchmark run, in Markdown, from pytest-benchmark's JSON.
 
 One row a case, one column a contender with its median time, and how many times faster each is than the first.
+It says where a time is not to be trusted: the machine had other work when the run began, or the median round
+took over twice as long as the fastest.
 """
 
 from __future__ import annotations
@@ -22,34 +24,44 @@ def duration(seconds: float) -> str:
     return f"{value:.{2 - (value >= 10) - (value >= 100)}f} {unit}"
 
 
+def cell(stats: dict[str, float] | None) -> str:
+    if stats is None:
+        return ""
+    return duration(stats["median"]) + (" \\*" if stats["median"] > 2 * stats["min"] else "")
+
+
 def table(run: dict[str, Any]) -> str:
     """The Markdown of a run: a section an operation, in the order they ran."""
-    sections: dict[str, dict[str, dict[str, float]]] = {}
+    sections: dict[str, dict[str, dict[str, dict[str, float]]]] = {}
     contenders: dict[str, None] = {}
     for result in run["benchmarks"]:
         info = result["extra_info"]
         contenders.setdefault(info["contender"])
         row = sections.setdefault(info["operation"], {}).setdefault(info["case"], {})
-        row[info["contender"]] = result["stats"]["median"]
+        row[info["contender"]] = result["stats"]
     base, *others = contenders
     machine = run["machine_info"]
     cpu = machine["cpu"]
-    lines = [
-        f"Medians on {cpu.get('brand_raw', machine['machine'])}, {cpu['count']} CPUs, {run['datetime'][:10]}."
-    ]
+    name = cpu.get("brand_raw", machine["machine"])
+    lines = [f"Medians on {name}, {cpu['count']} CPUs, {run['datetime'][:10]}."]
+    if machine["load"] > 0.25 * cpu["count"]:
+        lines.append(
+            f"**The machine was busy (load {machine['load']:.1f}): time this again when it is idle.**"
+        )
     for operation, rows in sections.items():
         lines += ["", f"### {operation}", ""]
-        lines.append(
-            "| case | " + " | ".join([base, *(f"{name} | {base} / {name}" for name in others)]) + " |"
-        )
+        columns = [base, *(f"{name} | {base} / {name}" for name in others)]
+        lines.append("| case | " + " | ".join(columns) + " |")
         lines.append("|---|" + "---:|" * (1 + 2 * len(others)))
-        for case, medians in rows.items():
-            cells = [duration(medians[base]) if base in medians else ""]
+        for case, row in rows.items():
+            cells = [cell(row.get(base))]
             for name in others:
-                both = name in medians and base in medians
-                cells.append(duration(medians[name]) if name in medians else "")
-                cells.append(f"{medians[base] / medians[name]:.1f}" if both else "")
+                both = name in row and base in row
+                cells.append(cell(row.get(name)))
+                cells.append(f"{row[base]['median'] / row[name]['median']:.1f}" if both else "")
             lines.append("| " + " | ".join([case, *cells]) + " |")
+    if any(line.count("\\*") for line in lines):
+        lines += ["", "\\* The median is over twice the fastest round: time this again."]
     return "\n".join(lines)
 
 

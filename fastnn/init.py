@@ -1,8 +1,9 @@
 """Initial values of parameters.
 
-An initialiser is a function ``(rng, shape, fan_in, fan_out, dtype) -> array``: layers take one as ``init=``, or its name here as a string.
-Values are drawn in float64 and rounded, so that a seed gives the same network in both dtypes. ``fan_in`` is how many inputs go into an
-output, ``fan_out`` how many outputs an input goes into.
+An initialiser is a function ``(rng, shape, fan_in, fan_out, dtype) -> array``: layers take one as ``init=``,
+or its name here as a string. Values are drawn in float64 and rounded, so that a seed gives the same network
+in both dtypes. ``fan_in`` is how many inputs go into an output, ``fan_out`` how many outputs an input goes
+into.
 """
 
 from __future__ import annotations
@@ -24,7 +25,9 @@ def _uniform(rng: np.random.Generator, shape: Shape, bound: float, dtype: Any) -
     return rng.uniform(-bound, bound, shape).astype(dtype)
 
 
-def fan_in_uniform(rng: np.random.Generator, shape: Shape, fan_in: int, fan_out: int, dtype: Any) -> np.ndarray:
+def fan_in_uniform(
+    rng: np.random.Generator, shape: Shape, fan_in: int, fan_out: int, dtype: Any
+) -> np.ndarray:
     """Uniform in ``±1/√fan_in``: the layers' own default, which is torch's too."""
     return _uniform(rng, shape, max(fan_in, 1) ** -0.5, dtype)
 
@@ -39,17 +42,23 @@ def he_uniform(rng: np.random.Generator, shape: Shape, fan_in: int, fan_out: int
     return _uniform(rng, shape, (6 / max(fan_in, 1)) ** 0.5, dtype)
 
 
-def xavier_normal(rng: np.random.Generator, shape: Shape, fan_in: int, fan_out: int, dtype: Any) -> np.ndarray:
+def xavier_normal(
+    rng: np.random.Generator, shape: Shape, fan_in: int, fan_out: int, dtype: Any
+) -> np.ndarray:
     """Normal with variance ``2/(fan_in + fan_out)``, for tanh and sigmoid (Glorot & Bengio 2010)."""
     return _normal(rng, shape, (2 / max(fan_in + fan_out, 1)) ** 0.5, dtype)
 
 
-def xavier_uniform(rng: np.random.Generator, shape: Shape, fan_in: int, fan_out: int, dtype: Any) -> np.ndarray:
+def xavier_uniform(
+    rng: np.random.Generator, shape: Shape, fan_in: int, fan_out: int, dtype: Any
+) -> np.ndarray:
     """Uniform in ``±√(6/(fan_in + fan_out))``: the variance of :func:`xavier_normal`."""
     return _uniform(rng, shape, (6 / max(fan_in + fan_out, 1)) ** 0.5, dtype)
 
 
-def lecun_uniform(rng: np.random.Generator, shape: Shape, fan_in: int, fan_out: int, dtype: Any) -> np.ndarray:
+def lecun_uniform(
+    rng: np.random.Generator, shape: Shape, fan_in: int, fan_out: int, dtype: Any
+) -> np.ndarray:
     """Uniform in ``±√(3/fan_in)``: variance ``1/fan_in`` (LeCun et al. 1998)."""
     return _uniform(rng, shape, (3 / max(fan_in, 1)) ** 0.5, dtype)
 
@@ -94,5 +103,7 @@ def find(init: str | Initializer) -> Initializer:
     if callable(init):
         return init
     if init not in _BY_NAME:
-        raise ValueError(f"no initialiser is called {init!r}: there are {', '.join(_BY_NAME)}, or give a function")
+        raise ValueError(
+            f"no initialiser is called {init!r}: there are {', '.join(_BY_NAME)}, or give a function"
+        )
     return _BY_NAME[init]

@@ -16,8 +16,8 @@ def accuracy(logits: Any, targets: Any, threshold: float = 0.5) -> float:
     Parameters
     ----------
     logits : (N, K), (N, 1) or (N,)
-        The prediction is the largest of K scores (the first of equals); from a single score it is class 1 where
-        ``score >= threshold``.
+        The prediction is the largest of K scores (the first of equals); from a single score it is class 1
+        where ``score >= threshold``.
     targets : (N,) labels, or (N, K) one-hot rows (or probabilities, of which the largest counts)
         With a single score, (N, 1) labels 0 and 1 too.
     threshold : float
@@ -38,8 +38,8 @@ def accuracy(logits: Any, targets: Any, threshold: float = 0.5) -> float:
 def top_k_accuracy(logits: Any, targets: Any, k: int) -> float:
     """The share of examples whose true class has one of the `k` largest scores.
 
-    Equal scores count against the example: the true class is in if fewer than `k` others are at least as large. NaN scores
-    never are in.
+    Equal scores count against the example: the true class is in if fewer than `k` others are at least as
+    large. NaN scores never are in.
 
     Parameters
     ----------
@@ -76,7 +76,8 @@ def confusion_matrix(pred: Any, true: Any, classes: int, normalize: str | None =
     classes : int
         How many classes there are.
     normalize : {None, "true"}
-        None: counts, int64. "true": shares of the row's examples, float64; NaN in the row of a class without examples.
+        None: counts, int64. "true": shares of the row's examples, float64; NaN in the row of a class without
+        examples.
 
     Returns
     -------
@@ -92,7 +93,9 @@ def confusion_matrix(pred: Any, true: Any, classes: int, normalize: str | None =
     rows, columns = _labels(true, None), _labels(pred, None)
     rows, columns = backend_of(rows).to_numpy(rows), backend_of(columns).to_numpy(columns)
     if rows.shape != columns.shape:
-        raise ValueError(f"predictions of shape {pred.shape} do not go with true classes of shape {true.shape}")
+        raise ValueError(
+            f"predictions of shape {pred.shape} do not go with true classes of shape {true.shape}"
+        )
     _check_labels(rows, classes, "true")
     _check_labels(columns, classes, "pred")
     pairs = rows.astype(np.int64) * classes + columns.astype(np.int64)
@@ -104,7 +107,9 @@ def confusion_matrix(pred: Any, true: Any, classes: int, normalize: str | None =
 
 
 def _labels(x: Any, threshold: float | None) -> Any:
-    """One label an example: `x` itself, the place of each row's largest value, or whether the only one reaches `threshold`."""
+    """One label an example: `x` itself, the place of each row's largest value, or whether the only one
+    reaches `threshold`.
+    """
     if x.ndim == 2 and x.shape[1] > 1:
         return x.argmax(axis=1)
     if x.ndim == 2 and x.shape[1] == 1:
@@ -116,7 +121,9 @@ def _labels(x: Any, threshold: float | None) -> Any:
 
 def _check_labels(labels: Any, classes: int, what: str) -> None:
     if labels.size and not (labels.min() >= 0 and labels.max() < classes):
-        raise ValueError(f"labels in {what} must be in 0 ... {classes - 1}, got {labels.min()} ... {labels.max()}")
+        raise ValueError(
+            f"labels in {what} must be in 0 ... {classes - 1}, got {labels.min()} ... {labels.max()}"
+        )
 
 
 def _share(right: Any) -> float:

@@ -1,13 +1,15 @@
-"""Optimisers, by the arithmetic of torch.optim: each ``step()`` is one kernel call a group, whatever the number of parameters.
+"""Optimisers, by the arithmetic of torch.optim: each ``step()`` is one kernel call a group, whatever the
+number of parameters.
 
-The kernels work on a table of the arrays of all parameters, bound once. It is bound anew when the backend changes or a parameter has
-got new arrays, which a step finds out by comparing identities: the only work it does besides the kernel.
+The kernels work on a table of the arrays of all parameters, bound once. It is bound anew when the backend
+changes or a parameter has got new arrays, which a step finds out by comparing identities: the only work it
+does besides the kernel.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fastnn import backend as _backend
 
@@ -34,8 +36,11 @@ class Group:
         vars(self).update(settings)
         self._unbind()
 
-    def __getattr__(self, name: str) -> Any:  # reached for unknown names only: tells type checkers that there are settings
-        raise AttributeError(f"{type(self).__name__} has no setting {name!r}")
+    if TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any: ...
+
+        def __setattr__(self, name: str, value: Any) -> None: ...
 
     def _unbind(self) -> None:
         self._table: Any = None
@@ -44,7 +49,9 @@ class Group:
         self._bound: list[tuple[Any, Any, Any]] = []
 
     def bind(self, names: tuple[str, ...]) -> tuple[Any, Any]:
-        """The update kernels and the table of rows (param, grad, state called `names` ...); missing state starts as zeros."""
+        """The update kernels and the table of rows (param, grad, state called `names` ...); missing state
+        starts as zeros.
+        """
         backend = _backend.backend_of(self.params[0].data)
         if backend is self._backend and names == self._names:
             for parameter, data, grad in self._bound:
@@ -55,8 +62,12 @@ class Group:
         return backend.update, self._bind(backend, names)
 
     def _bind(self, backend: Any, names: tuple[str, ...]) -> Any:
-        if backend.name != "cupy" and any(_backend.is_device_array(p.data) for p in self.params):
-            raise RuntimeError("an optimiser's parameters must all be on one device")
+        on_gpu = backend.room == "cuda"
+        if any(_backend.is_device_array(p.data) != on_gpu for p in self.params):
+            raise RuntimeError(
+                f"the backend in force is {backend.name!r}, but there are parameters on "
+                f"{'the host' if on_gpu else 'a GPU'}: an optimiser works on one device"
+            )
         for name in names:
             arrays = self.state.get(name, [None] * len(self.params))
             self.state[name] = [_like(a, p.data) for a, p in zip(arrays, self.params, strict=True)]
@@ -74,7 +85,8 @@ class Group:
         """Take over settings and state, whose names and shapes have been checked."""
         vars(self).update(settings)
         self.state = {
-            name: [_like(a, p.data) for a, p in zip(arrays, self.params, strict=True)] for name, arrays in state.items()
+            name: [_like(a, p.data) for a, p in zip(arrays, self.params, strict=True)]
+            for name, arrays in state.items()
         }
         self._unbind()
 
@@ -89,7 +101,12 @@ class Group:
 
 def _like(values: Any, data: Any) -> Any:
     """`values` (None: zeros) with the dtype, memory order and device of `data`."""
-    if values is not None and values.dtype == data.dtype and values.strides == data.strides and type(values) is type(data):
+    if (
+        values is not None
+        and values.dtype == data.dtype
+        and values.strides == data.strides
+        and type(values) is type(data)
+    ):
         return values
     xp = _backend.backend_of(data).xp
     array = xp.zeros_like(data)
@@ -104,7 +121,8 @@ class Optimizer:
     Attributes
     ----------
     lr : float
-        The learning rate; may be set at any time. A group given an ``"lr"`` of its own keeps its proportion to it.
+        The learning rate; may be set at any time. A group given an ``"lr"`` of its own keeps its proportion
+        to it.
     groups : list of Group
     steps : int
         How many steps have been taken.
@@ -134,7 +152,9 @@ class Optimizer:
         params = list(member.pop("params"))
         lr = member.pop("lr", None)
         if lr is not None and self.lr == 0:
-            raise ValueError("a group's own lr keeps its proportion to the optimiser's, which therefore must not be 0")
+            raise ValueError(
+                "a group's own lr keeps its proportion to the optimiser's, which therefore must not be 0"
+            )
         unknown = sorted(member.keys() - defaults.keys())
         if unknown:
             known = ", ".join(["lr", *defaults])
@@ -147,13 +167,18 @@ class Optimizer:
         raise NotImplementedError
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything the next step depends on besides parameters and gradients, as a tree of dicts, lists, arrays and numbers."""
+        """Everything the next step depends on besides parameters and gradients, as a tree of dicts, lists,
+        arrays and numbers.
+        """
         return {
             "optimizer": type(self).__name__,
             "lr": self.lr,
             "steps": self.steps,
             "groups": [
-                {"settings": g.settings(), "state": {name: [a.copy() for a in arrays] for name, arrays in g.state.items()}}
+                {
+                    "settings": g.settings(),
+                    "state": {name: [a.copy() for a in arrays] for name, arrays in g.state.items()},
+                }
                 for g in self.groups
             ],
         }
@@ -164,13 +189,16 @@ class Optimizer:
         Raises
         ------
         ValueError
-            It is the state of another kind of optimiser, or of one over other parameters. Nothing has been changed.
+            It is the state of another kind of optimiser, or of one over other parameters. Nothing has been
+            changed.
         """
         if state.get("optimizer") != type(self).__name__:
             raise ValueError(f"the state is of {state.get('optimizer')}, not of {type(self).__name__}")
         groups = state["groups"]
         if len(groups) != len(self.groups):
-            raise ValueError(f"the state has {len(groups)} groups of parameters, this optimiser {len(self.groups)}")
+            raise ValueError(
+                f"the state has {len(groups)} groups of parameters, this optimiser {len(self.groups)}"
+            )
         for own, theirs in zip(self.groups, groups, strict=True):
             shapes = [p.data.shape for p in own.params]
             for name, arrays in theirs["state"].items():
@@ -178,25 +206,34 @@ class Optimizer:
                 if found != shapes:
                     raise ValueError(f"{name} in the state has shapes {found}, the parameters have {shapes}")
             if theirs["settings"].keys() != own.settings().keys():
-                raise ValueError(f"the state has settings {sorted(theirs['settings'])}, not {sorted(own.settings())}")
+                raise ValueError(
+                    f"the state has settings {sorted(theirs['settings'])}, not {sorted(own.settings())}"
+                )
         self.lr, self.steps = state["lr"], state["steps"]
         for own, theirs in zip(self.groups, groups, strict=True):
             # Copies: the arrays of the state may not become the ones that are updated in place.
-            own.load(theirs["settings"], {name: [a.copy() for a in arrays] for name, arrays in theirs["state"].items()})
+            own.load(
+                theirs["settings"],
+                {name: [a.copy() for a in arrays] for name, arrays in theirs["state"].items()},
+            )
 
     def __repr__(self) -> str:
         count = sum(len(group.params) for group in self.groups)
-        settings = "".join(f", {name}={value!r}" for name, value in self.groups[0].settings().items() if name != "lr_scale")
+        settings = "".join(
+            f", {name}={value!r}" for name, value in self.groups[0].settings().items() if name != "lr_scale"
+        )
         return f"{type(self).__name__}({count} parameters, lr={self.lr!r}{settings})"
 
 
 class SGD(Optimizer):
-    """Stochastic gradient descent with momentum: see :func:`fastnn.kernels.reference.update.sgd` for the formula.
+    """Stochastic gradient descent with momentum: see :func:`fastnn.kernels.reference.update.sgd` for the
+    formula.
 
     Parameters
     ----------
     params : list of Parameter, or of dicts
-        A dict ``{"params": [...]}`` is a group; what else it holds overrides the settings below for these parameters.
+        A dict ``{"params": [...]}`` is a group; what else it holds overrides the settings below for these
+        parameters.
     lr, momentum, weight_decay, dampening : float
     nesterov : bool
         Needs momentum and no dampening.
@@ -231,7 +268,13 @@ class SGD(Optimizer):
             first = "momentum" not in group.state  # before bind, which makes the missing velocity
             update, table = group.bind(("momentum",) if momentum else ())
             update.sgd(
-                table, lr * group.lr_scale, momentum, group.dampening, group.weight_decay, group.nesterov, first
+                table,
+                lr * group.lr_scale,
+                momentum,
+                group.dampening,
+                group.weight_decay,
+                group.nesterov,
+                first,
             )
 
 
@@ -273,7 +316,9 @@ class Adam(Optimizer):
 
 
 class AdamW(Adam):
-    """Adam with weight decay that acts on the parameter, not through the gradient (Loshchilov & Hutter 2019)."""
+    """Adam with weight decay that acts on the parameter, not through the gradient (Loshchilov & Hutter
+    2019).
+    """
 
     _decoupled = True
 
@@ -315,6 +360,4 @@ class RMSprop(Optimizer):
         for group in self.groups:
             momentum = group.momentum
             update, table = group.bind(("square", "momentum") if momentum else ("square",))
-            update.rmsprop(
-                table, lr * group.lr_scale, group.alpha, group.eps, group.weight_decay, momentum
-            )
+            update.rmsprop(table, lr * group.lr_scale, group.alpha, group.eps, group.weight_decay, momentum)

@@ -77,7 +77,9 @@ def curves(history: History, path: str | os.PathLike[str] | None = None, *, titl
         ):
             values = _floats(history, key)
             if np.isfinite(values).any():
-                axes.plot(epochs, values, style, color=colour, marker=dot, markersize=4, label=label)
+                axes.plot(
+                    epochs, values, style, color=colour, marker=dot, markersize=4, label=label, clip_on=False
+                )
         axes.set(xlabel="epoch", ylabel=quantity)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
         axes.set_xlim(0, max(1.0, len(steps) / per_epoch) * 1.02)
@@ -169,7 +171,9 @@ def confusion_matrix(
             text = f"{100 * value:.1f}" if shares else str(value)
             colour = "white" if shade[row, column] > 0.6 else "black"
             axes.text(column, row, text, ha="center", va="center", fontsize=8, color=colour)
-    slanted = {"rotation": 45, "ha": "right", "rotation_mode": "anchor"} if max(map(len, names)) > 3 else {}
+    slanted: Any = (
+        {"rotation": 45, "ha": "right", "rotation_mode": "anchor"} if max(map(len, names)) > 3 else {}
+    )
     axes.set_xticks(range(size), names, **slanted)
     axes.set_yticks(range(size), names)
     axes.tick_params(length=0)

@@ -1,8 +1,8 @@
 """Learning-rate schedules: ``schedule(t)`` is the rate at time ``t`` = 0, 1, 2, ...
 
-What `t` counts, epochs or updates, is up to who calls. A schedule remembers nothing: the rate depends on `t` alone, so that a resumed
-run has the rates of one that never stopped. Each is a small frozen dataclass, named in lower case because it is used as a function:
-it can be printed, compared and pickled.
+What `t` counts, epochs or updates, is up to who calls. A schedule remembers nothing: the rate depends on `t`
+alone, so that a resumed run has the rates of one that never stopped. Each is a small frozen dataclass, named
+in lower case because it is used as a function: it can be printed, compared and pickled.
 """
 
 from __future__ import annotations
@@ -106,7 +106,9 @@ class cosine:
     warmup: int = 0
 
     def __post_init__(self) -> None:
-        _require(0 <= self.warmup < self.total, f"need 0 <= warmup < total, got {self.warmup} and {self.total}")
+        _require(
+            0 <= self.warmup < self.total, f"need 0 <= warmup < total, got {self.warmup} and {self.total}"
+        )
 
     def __call__(self, t: int) -> float:
         if t < self.warmup:

@@ -1,7 +1,7 @@
 """Every kernel called once in each precision, so that Numba compiles it now and finds it on disk later.
 
-A kernel is compiled for the types it is called with: arrays as the layers hand them over, images both as they come from
-a file (C, H, W in memory) and as the convolutions return them (channels-last).
+A kernel is compiled for the types it is called with: arrays as the layers hand them over, images both as they
+come from a file (C, H, W in memory) and as the convolutions return them (channels-last).
 """
 
 from __future__ import annotations
@@ -35,7 +35,60 @@ def _calls(dtype: Any) -> list[tuple[str, Callable[[], Any]]]:
         return np.ascontiguousarray(x.transpose(0, 2, 3, 1)).transpose(0, 3, 1, 2)
 
     x, weight, bias = draw(9, 20), draw(20, 10), draw(10)
-    scores, labels, shares = draw(9, 10), np.arange(9) % 10, np.full((9, 10), 0.1, dtype)
-    images = draw(2, 4, 8, 8)
-    filters, mixed = nhwc(draw(6, 4, 3, 3)), draw(6, 2, 3, 3)
-    return []
+    scores, labels, shares = draw(9, 10), np.arange(9), np.full((9, 10), 0.1, dtype)
+    images = nhwc(draw(2, 4, 8, 8))
+    kernels = {groups: draw(6, 4 // groups, 3, 3) for groups in (1, 2)}
+    columns = draw(2, 4 * 9, 36)
+    ones, zeros = np.ones(4, dtype), np.zeros(4, dtype)
+    listed: list[tuple[str, Callable[[], Any]]] = []
+
+    def add(title: str, function: Callable[..., Any], *args: Any, **options: Any) -> None:
+        listed.append((title, lambda: function(*args, **options)))
+
+    for activation in (None, "relu", "leaky_relu", "sigmoid", "tanh", "gelu"):
+        add(f"linear {activation or ''}", F.linear, x, weight, bias, activation=activation)
+        add(f"conv2d {activation or ''}", F.conv2d, images, kernels[1], draw(6), activation=activation)
+    add("linear_backward", F.linear_backward, scores, x, weight)
+    for groups, kernel in kernels.items():
+        add("conv2d from NCHW", F.conv2d, draw(2, 4, 8, 8), kernel, groups=groups)
+        add("conv2d_backward", F.conv2d_backward, nhwc(draw(2, 6, 6, 6)), images, kernel, groups=groups)
+    add("im2col", F.im2col, images, 3)
+    add("col2im", F.col2im, columns, 8, 3)
+    for name in ("relu", "leaky_relu", "sigmoid", "tanh", "gelu", "softmax", "log_softmax"):
+        add(name, getattr(F, name), scores)
+        add(f"{name}_backward", getattr(F, f"{name}_backward"), scores, scores)
+    add("gelu tanh", F.gelu, scores, approximate="tanh")
+    add("gelu_backward tanh", F.gelu_backward, scores, scores, approximate="tanh")
+    add("max_pool2d", _max_pool_both_ways, images)
+    add("avg_pool2d", F.avg_pool2d, images, 2)
+    add("avg_pool2d_backward", F.avg_pool2d_backward, nhwc(draw(2, 4, 4, 4)), images.shape, 2)
+    for data in (images, draw(9, 4)):
+        for training in (True, False):
+            add("batch_norm", F.batch_norm, data, ones, zeros, zeros.copy(), ones.copy(), training=training)
+            add(
+                "batch_norm_backward", F.batch_norm_backward, data, data, ones, zeros, ones, training=training
+            )
+    add("dropout", F.dropout, scores, 0.5, 1, 1)
+    add("dropout_backward", F.dropout_backward, scores, 0.5, 1, 1)
+    add("softmax_cross_entropy", F.softmax_cross_entropy, scores, labels)
+    add("softmax_cross_entropy of shares", F.softmax_cross_entropy, scores, shares)
+    add("sigmoid_cross_entropy", F.sigmoid_cross_entropy, scores, shares)
+    add("mse", F.mse, scores, shares)
+    for title, make in _OPTIMISERS.items():
+        add(title, make([Parameter("weight", weight), Parameter("filters", kernels[1])]).step)
+    return listed
+
+
+_OPTIMISERS: dict[str, Callable[[list[Parameter]], optim.Optimizer]] = {
+    "SGD": lambda params: optim.SGD(params, 0.1),
+    "SGD with momentum": lambda params: optim.SGD(params, 0.1, momentum=0.9),
+    "Adam": optim.Adam,
+    "AdamW": optim.AdamW,
+    "RMSprop": optim.RMSprop,
+    "RMSprop with momentum": lambda params: optim.RMSprop(params, momentum=0.9),
+}
+
+
+def _max_pool_both_ways(images: np.ndarray) -> None:
+    out, indices = F.max_pool2d(images, 2, return_indices=True)
+    F.max_pool2d_backward(out, indices, images.shape)

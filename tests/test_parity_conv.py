@@ -183,12 +183,12 @@ def test_conv2d_and_its_gradients_match_torch(case: cases.Conv) -> None:
         np.testing.assert_allclose(actual, tensor.grad.numpy(), rtol=0, atol=1e-12)
 
 
-@pytest.mark.parametrize("case", cases.CONV_ODD, ids=cases.by_name)
+@pytest.mark.parametrize(
+    "case", [c for c in cases.CONV_ODD if c.x[0]], ids=cases.by_name
+)  # unfold wants N > 0
 def test_im2col_orders_as_torch_unfold(case: cases.Conv) -> None:
     torch = pytest.importorskip("torch")
     x = case.operands()[0]
-    if len(x) == 0:
-        pytest.skip("torch's unfold takes no empty batch")
     cols = torch.nn.functional.unfold(
         torch.from_numpy(np.ascontiguousarray(x)), case.kernel_size, case.dilation, case.padding, case.stride
     )

@@ -1,4 +1,6 @@
-"""The commands. Each is an option list and a call; what they do lives in the modules they import when they run."""
+"""The commands. Each is an option list and a call; what they do lives in the modules they import when they
+run.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,11 @@ import fastnn
 from fastnn.cli.errors import Commands
 
 app = typer.Typer(
-    cls=Commands, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None, help=fastnn.__doc__
+    cls=Commands,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    help="Train and run small neural networks at the speed of the machine.",
 )
 data_app = typer.Typer(help="Data sets.")
 app.add_typer(data_app, name="data")
@@ -41,7 +47,9 @@ def _fastnn(
 @app.command()
 def train(
     name: Annotated[str, typer.Argument(help="mnist-mlp, mnist-lenet or cifar10-cnn.")],
-    variant: Annotated[str | None, typer.Option(help="A published configuration; default: the first.")] = None,
+    variant: Annotated[
+        str | None, typer.Option(help="A published configuration; default: the first.")
+    ] = None,
     backend: BackendOption = None,
     epochs: Annotated[int | None, typer.Option(min=0)] = None,
     batch_size: Annotated[int | None, typer.Option(min=1)] = None,
@@ -50,7 +58,9 @@ def train(
     seed: Annotated[int, typer.Option(min=0, help="Of the weights, shuffles and dropout.")] = 0,
     data: Annotated[Path | None, typer.Option(help="Folder of the data sets; default: FASTNN_DATA.")] = None,
     out: Annotated[Path | None, typer.Option(help="Folder for results; default: out/NAME/VARIANT.")] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on from the checkpoint in the folder.")] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on from the checkpoint in the folder.")
+    ] = False,
     confusion: Annotated[bool, typer.Option("--confusion", help="Draw the confusion matrix.")] = False,
     weights: Annotated[bool, typer.Option("--weights", help="Draw the first layer's weights.")] = False,
     mistakes: Annotated[bool, typer.Option("--mistakes", help="Draw misclassified images.")] = False,
@@ -107,11 +117,12 @@ def warmup(threads: ThreadsOption = None) -> None:
     from fastnn.warmup import calls
 
     _choose("numba", threads)
-    with fastnn.use_backend("numba"), tqdm(calls(), unit=" kernels", leave=False) as bar:
+    listed = calls()
+    with fastnn.use_backend("numba"), tqdm(listed, leave=False, disable=None) as bar:
         for title, call in bar:
-            bar.set_postfix_str(title)
+            bar.set_postfix_str(title, refresh=False)
             call()
-    print(f"{bar.n} kernels are compiled and cached in {_cache_folder()}")
+    print(f"{len(listed)} operations are compiled and cached in {_cache_folder()}")
 
 
 @app.command()
@@ -162,7 +173,9 @@ def _choose(backend: str | None, threads: int | None) -> None:
 
 
 def _cache_folder() -> str:
-    """Where Numba keeps the compiled kernels: NUMBA_CACHE_DIR, else beside their sources, else the user's cache."""
+    """Where Numba keeps the compiled kernels: NUMBA_CACHE_DIR, else beside their sources, else the user's
+    cache.
+    """
     from fastnn.kernels.cpu import linear
 
     folders = [value.stats.cache_path for value in vars(linear).values() if hasattr(value, "stats")]

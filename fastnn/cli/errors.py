@@ -18,7 +18,7 @@ _UsageError: type[Exception] = typer.BadParameter.__mro__[1]
 
 
 class Commands(TyperGroup):
-    """A group of commands that never shows a traceback, unless asked to by ``--debug`` anywhere on the line."""
+    """Commands that never show a traceback, unless asked to by ``--debug`` anywhere on the line."""
 
     def main(  # type: ignore[override]
         self,

@@ -1,7 +1,9 @@
-"""What an experiment is: a function that builds a training run, and the variants whose results were published.
+"""What an experiment is: a function that builds a training run, and the variants whose results were
+published.
 
-The function's keyword arguments are the settings, their defaults the published configuration; a variant is other values
-for some of them. So a command line, a sweep or a test changes any setting of any experiment by its name.
+The function's keyword arguments are the settings, their defaults the published configuration; a variant is
+other values for some of them. So a command line, a sweep or a test changes any setting of any experiment by
+its name.
 """
 
 from __future__ import annotations
@@ -14,6 +16,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from fastnn import metrics
+from fastnn.data import Dataset
+
+Root = str | os.PathLike[str] | None  # where the data sets lie; None: see fastnn.data.data_root
 
 # One module each, imported when asked for; "mnist-mlp" is mnist_mlp.py.
 NAMES = ("mnist-mlp", "mnist-lenet", "cifar10-cnn")
@@ -47,9 +52,8 @@ class Setup:
     model, loss, optimizer, schedule, schedule_per, l2, metric, train_accuracy
         See :class:`fastnn.training.Trainer`.
     epochs, batch_size : int
-    image_shape : tuple of int
-        Of an input, (C, H, W), for pictures of the inputs and of the first layer's weights.
-    class_names : sequence of str
+    dataset : Dataset
+        That `train`, `validation` and `test` are made from, for its class names and the shape of its images.
     """
 
     train: tuple[Any, Any]
@@ -60,8 +64,7 @@ class Setup:
     optimizer: Any
     epochs: int
     batch_size: int
-    image_shape: tuple[int, int, int]
-    class_names: tuple[str, ...]
+    dataset: Dataset
     schedule: Callable[[int], float] | None = None
     schedule_per: str = "epoch"
     l2: float = 0.0
@@ -71,7 +74,9 @@ class Setup:
 
 @dataclass(frozen=True)
 class Experiment:
-    """A named experiment: `build(root, **settings) -> Setup`, and its variants, the first of them the default."""
+    """A named experiment: `build(root, **settings) -> Setup`, and its variants, the first of them the
+    default.
+    """
 
     name: str
     build: Callable[..., Setup]
@@ -96,9 +101,7 @@ class Experiment:
                 raise ValueError(f"{self.name} has no setting {key!r}: it has {', '.join(defaults)}")
         return {**defaults, **self.variants[name].settings, **changed}
 
-    def setup(
-        self, variant: str | None = None, *, data: str | os.PathLike[str] | None = None, **changed: Any
-    ) -> Setup:
+    def setup(self, variant: str | None = None, *, data: Root = None, **changed: Any) -> Setup:
         """Build a variant, with data under the folder `data` (:func:`fastnn.data.data_root` if None)."""
         return self.build(data, **self.settings(variant, **changed))
 

@@ -1,22 +1,21 @@
 """cifar10-cnn: three convolutions, each with sigmoid and max-pooling, and a hidden layer on CIFAR-10.
 
-The report's table gives the convolutions a sigmoid, its code none: `activation` chooses. Pixels run from 0 to 1, and the
-initial weights are Glorot's uniform ones with zero biases, the defaults of the library that the report used.
+The report's table gives the convolutions a sigmoid, its code none: `activation` chooses. Pixels run from 0 to
+1, and the initial weights are Glorot's uniform ones with zero biases, the defaults of the library that the
+report used.
 """
 
 from __future__ import annotations
 
-import os
-
 from fastnn import data, schedules
-from fastnn.experiments.base import Experiment, Published, Setup, Variant
-from fastnn.layers import Conv2d, Flatten, Linear, MaxPool2d, Sequential, Sigmoid
+from fastnn.experiments.base import Experiment, Published, Root, Setup, Variant
+from fastnn.layers import Conv2d, Flatten, Layer, Linear, MaxPool2d, Sequential, Sigmoid
 from fastnn.losses import SoftmaxCrossEntropy
 from fastnn.optim import SGD
 
 
 def build(
-    root: str | os.PathLike[str] | None,
+    root: Root,
     *,
     epochs: int = 10,
     batch_size: int = 50,
@@ -27,19 +26,15 @@ def build(
 ) -> Setup:
     cifar = data.load_cifar10(root)
     train, validation = data.split(data.scale(cifar.x_train), cifar.y_train, (45_000, 5_000))
-    blocks = []
+    blocks: list[Layer] = []
     for channels, filters in ((3, 32), (32, 64), (64, 64)):
         blocks.append(Conv2d(channels, filters, 3, padding=1, init="xavier_uniform"))
         blocks += [Sigmoid()] if activation else []
         blocks.append(MaxPool2d(2))
-    model = Sequential(
-        *blocks,
-        Flatten(),
-        Linear(1024, 64, init="xavier_uniform"),
-        Sigmoid(),
-        Linear(64, 10, init="xavier_uniform"),
-    )
+    head = [Linear(1024, 64, init="xavier_uniform"), Sigmoid(), Linear(64, 10, init="xavier_uniform")]
+    model = Sequential(*blocks, Flatten(), *head)
     return Setup(
+        dataset=cifar,
         train=train,
         validation=validation,
         test=(data.scale(cifar.x_test), cifar.y_test),
@@ -50,8 +45,6 @@ def build(
         schedule_per="step",
         epochs=epochs,
         batch_size=batch_size,
-        image_shape=(3, 32, 32),
-        class_names=cifar.class_names,
         train_accuracy="running",
     )
 
@@ -61,6 +54,8 @@ experiment = Experiment(
     build,
     {
         "10-epochs": Variant(Published(test=50.71, validation=50.84, train=51.2, seconds=900)),
-        "300-epochs": Variant(Published(test=60.29, validation=61.44, train=65.24, seconds=900), {"epochs": 300}),
+        "300-epochs": Variant(
+            Published(test=60.29, validation=61.44, train=65.24, seconds=900), {"epochs": 300}
+        ),
     },
 )

@@ -5,17 +5,15 @@ The report does not state the momentum; here it is 0.9.
 
 from __future__ import annotations
 
-import os
-
 from fastnn import data
-from fastnn.experiments.base import Experiment, Published, Setup, Variant
+from fastnn.experiments.base import Experiment, Published, Root, Setup, Variant
 from fastnn.layers import Conv2d, Dropout, Flatten, Linear, MaxPool2d, ReLU, Sequential
 from fastnn.losses import SoftmaxCrossEntropy
 from fastnn.optim import SGD
 
 
 def build(
-    root: str | os.PathLike[str] | None,
+    root: Root,
     *,
     epochs: int = 70,
     batch_size: int = 64,
@@ -39,6 +37,7 @@ def build(
         Linear(84, 10),
     )
     return Setup(
+        dataset=mnist,
         train=(x[:examples], y[:examples]),
         validation=(x_val, y_val),
         test=(x_test, mnist.y_test),
@@ -47,8 +46,6 @@ def build(
         optimizer=SGD(model.parameters(), lr, momentum=momentum, weight_decay=weight_decay),
         epochs=epochs,
         batch_size=batch_size,
-        image_shape=(1, 28, 28),
-        class_names=mnist.class_names,
     )
 
 

@@ -1,22 +1,23 @@
 """mnist-mlp: one hidden layer of sigmoid units on MNIST's handwritten digits, trained by plain SGD.
 
-The report does not state how it scales the pixels; here they run from 0 to 1.
+The report states neither the scale of the pixels nor the reduction of the loss: here pixels run from 0 to 1,
+and a step follows the gradient summed over the batch, for with the mean the published rates stay far below
+the published accuracy.
 """
 
 from __future__ import annotations
 
 import math
-import os
 
 from fastnn import data, init, schedules
-from fastnn.experiments.base import Experiment, Published, Setup, Variant
+from fastnn.experiments.base import Experiment, Published, Root, Setup, Variant
 from fastnn.layers import Linear, Sequential, Sigmoid
 from fastnn.losses import SoftmaxCrossEntropy
 from fastnn.optim import SGD
 
 
 def build(
-    root: str | os.PathLike[str] | None,
+    root: Root,
     *,
     epochs: int = 70,
     batch_size: int = 64,
@@ -34,18 +35,17 @@ def build(
         Linear(hidden, 10, init=init.normal(0.1 / math.sqrt(hidden))),
     )
     return Setup(
+        dataset=mnist,
         train=(train[0][:examples], train[1][:examples]),
         validation=validation,
         test=(data.scale(mnist.x_test).reshape(-1, 784), mnist.y_test),
         model=model,
-        loss=SoftmaxCrossEntropy(),
+        loss=SoftmaxCrossEntropy("sum"),
         optimizer=SGD(model.parameters(), lr),
         schedule=schedules.exponential(lr, 0.97),
         l2=l2,
         epochs=epochs,
         batch_size=batch_size,
-        image_shape=(1, 28, 28),
-        class_names=mnist.class_names,
     )
 
 

@@ -133,7 +133,13 @@ def run(
 
 
 def _draw(
-    name: str, variant: str, setup: Setup, trainer: Trainer, history: History, out: Path, pictures: Collection[str]
+    name: str,
+    variant: str,
+    setup: Setup,
+    trainer: Trainer,
+    history: History,
+    out: Path,
+    pictures: Collection[str],
 ) -> None:
     if find_spec("matplotlib") is None:
         return
@@ -142,18 +148,18 @@ def _draw(
     if "weights" in pictures:
         weights = next(to_numpy(p.data) for p in setup.model.parameters() if p.data.ndim >= 2)
         if weights.ndim == 2:
-            plots.weight_images(weights, setup.image_shape, out / "weights.png")
+            plots.weight_images(weights, setup.dataset.x_train.shape[1:], out / "weights.png")
         else:  # filters (O, C, KH, KW)
             plots.weight_images(weights.reshape(len(weights), -1).T, weights.shape[1:], out / "weights.png")
     if "confusion" in pictures or "mistakes" in pictures:
         x, true = to_numpy(setup.test[0]), _labels(to_numpy(setup.test[1]))
         predicted = _labels(to_numpy(trainer.outputs(x)))
-        names = setup.class_names
+        names = setup.dataset.class_names
         if "confusion" in pictures:
             matrix = metrics.confusion_matrix(predicted, true, len(names), normalize="true")
             plots.confusion_matrix(matrix, names, out / "confusion.png")
         if "mistakes" in pictures:
-            images = x.reshape(-1, *setup.image_shape)
+            images = x.reshape(-1, *setup.dataset.x_train.shape[1:])
             plots.misclassified(images, true, predicted, out / "mistakes.png", class_names=names)
 
 

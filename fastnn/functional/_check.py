@@ -1,5 +1,4 @@
-"""The checks that every function makes: arrays on one device and of one dtype, integers or pairs, buffers to
-fill.
+"""The checks that every function makes: arrays of one dtype on one device, ints or pairs, buffers to fill.
 
 A small network's training step passes here ten times, so each check tests the common case first and words
 nothing until something is wrong.
@@ -22,8 +21,7 @@ ACTIVATIONS = (None, "relu", "leaky_relu", "sigmoid", "tanh", "gelu")
 
 
 def place(names: tuple[str, ...], *arrays: Array) -> tuple[Backend, tuple[Array, ...]]:
-    """The backend for `arrays`, and the arrays on its device; TypeError unless all are float32 or all
-    float64."""
+    """The backend for `arrays`, and them on its device; TypeError unless all are float32 or all float64."""
     dtype = getattr(arrays[0], "dtype", None)
     if dtype is _FLOAT32 or dtype is _FLOAT64:
         for array in arrays:
@@ -56,8 +54,7 @@ def _place_slowly(names: tuple[str, ...], arrays: tuple[Array, ...]) -> tuple[Ba
 
 
 def as_array(name: str, value: Any) -> Array:
-    """`value` as a plain array; TypeError if it is none. Subclasses such as memmap lose their class, not
-    their memory."""
+    """`value` as a plain array (a view, if it is of a subclass such as memmap); TypeError if it is none."""
     if isinstance(value, np.ndarray):
         return np.asarray(value)
     if is_device_array(value):
@@ -103,26 +100,26 @@ def known_activation(activation: str | None) -> None:
         raise ValueError(f"activation must be one of {', '.join(map(repr, ACTIVATIONS))}, not {activation!r}")
 
 
-def fits_out(out: tuple[Array, Array | None], weight: Array, bias_length: int, backend: Backend) -> None:
-    """Error unless `out` is a pair (grad_weight, grad_bias or None) of arrays that a backward on `backend`
-    can fill."""
+def fits_out(
+    out: tuple[Array, Array | None], weight: Array, bias_length: int, backend: Backend
+) -> tuple[Array, Array]:
+    """`out` as arrays (grad_weight, grad_bias) that a backward can fill, None replaced by one."""
     grad_weight, grad_bias = out
-    bias_fits = grad_bias is None or (grad_bias.shape == (bias_length,) and grad_bias.dtype == weight.dtype)
-    if grad_weight.shape != weight.shape or grad_weight.dtype != weight.dtype or not bias_fits:
-        bias_is = "None" if grad_bias is None else f"{grad_bias.dtype} {grad_bias.shape}"
-        raise ValueError(
-            f"out is {grad_weight.dtype} {grad_weight.shape} and {bias_is}, but the gradients are "
-            f"{weight.dtype} {weight.shape} and {weight.dtype} {(bias_length,)}"
-        )
-    if backend.room == "cuda":
-        stays("out[0]", grad_weight)
-        if grad_bias is not None:
-            stays("out[1]", grad_bias)
+    if grad_bias is None:
+        grad_bias = backend.xp.empty(bias_length, weight.dtype)
+    for name, array, shape in (("[0]", grad_weight, weight.shape), ("[1]", grad_bias, (bias_length,))):
+        if array.shape != shape or array.dtype != weight.dtype:
+            raise ValueError(
+                f"out{name} is {array.dtype} of shape {array.shape}, "
+                f"but that gradient is {weight.dtype} of shape {shape}"
+            )
+        if backend.room == "cuda":
+            stays(f"out{name}", array)
+    return grad_weight, grad_bias
 
 
 def stays(name: str, array: Array) -> None:
-    """TypeError unless `array`, which is written to, is on the GPU already: a copy moved there would take the
-    result."""
+    """TypeError unless `array`, which is written to, is on the GPU: a moved copy would get the result."""
     if not is_device_array(array):
         raise TypeError(
             f"{name} is written to on the GPU, so it must be a CuPy array: {name} = cupy.asarray({name})"

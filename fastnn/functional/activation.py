@@ -102,7 +102,7 @@ def leaky_relu(x: Array, negative_slope: float = 0.01) -> Array:
     Maas, Hannun & Ng (2013), "Rectifier nonlinearities improve neural network acoustic models".
     """
     backend, x = _one(x)
-    return backend.activation.leaky_relu(x, negative_slope)
+    return backend.activation.leaky_relu(x, float(negative_slope))
 
 
 def leaky_relu_backward(grad: Array, x: Array, negative_slope: float = 0.01) -> Array:
@@ -120,7 +120,7 @@ def leaky_relu_backward(grad: Array, x: Array, negative_slope: float = 0.01) -> 
     array, as x
     """
     backend, grad, x = _two(grad, "x", x)
-    return backend.activation.leaky_relu_backward(grad, x, negative_slope)
+    return backend.activation.leaky_relu_backward(grad, x, float(negative_slope))
 
 
 def sigmoid(x: Array) -> Array:
@@ -210,8 +210,7 @@ def gelu(x: Array, approximate: str = "none") -> Array:
 
 
 def gelu_backward(grad: Array, x: Array, approximate: str = "none") -> Array:
-    """Gradient of :func:`gelu`: ``grad · (Φ(x) + x φ(x))``, φ the normal density; or the tanh form's
-    derivative.
+    """Gradient of :func:`gelu`: ``grad · (Φ(x) + x φ(x))``, φ the normal density, or that of the tanh form.
 
     Parameters
     ----------
@@ -269,8 +268,7 @@ def softmax_backward(grad: Array, out: Array, axis: int = -1) -> Array:
 
 
 def log_softmax(x: Array, axis: int = -1) -> Array:
-    """``x − log Σ exp(x)`` along an axis: the logarithm of :func:`softmax`, exact also where that underflows
-    to 0.
+    """``x − log Σ exp(x)`` along an axis: the logarithm of softmax, exact even where that underflows to 0.
 
     Parameters
     ----------

@@ -60,9 +60,9 @@ def conv2d(
 ) -> Array:
     """Two-dimensional convolution (strictly, cross-correlation), with its activation in the same pass.
 
-    ``out[n, o, i, j] = activation(b[o] + Σ w[o, c, u, v] · x[n, c, i·stride + u·dilation − padding, j·stride
-    + v·dilation − padding])``, the sum over the channels c of o's group and the taps (u, v), and x zero
-    outside the image.
+    ``out[n, o, i, j] = activation(b[o] + Σ w[o, c, u, v] · x[n, c, row, column])`` with
+    ``row = i·stride + u·dilation − padding`` and column likewise of j and v; the sum runs over the channels c
+    of o's group and the taps (u, v), and x is zero outside the image.
 
     Parameters
     ----------
@@ -122,8 +122,7 @@ def conv2d_backward(
     input_grad : bool
         False leaves out the gradient with respect to `x`, which a first layer does not need.
     out : (grad_weight, grad_bias), optional
-        Arrays to overwrite with those gradients instead of making new ones; None for grad_bias leaves that
-        one out.
+        Arrays to overwrite with those gradients. Where grad_bias is None a new one is made.
 
     Returns
     -------
@@ -148,7 +147,7 @@ def conv2d_backward(
         want = f"grad {(x.shape[0], weight.shape[0], *size)}"
         bad_shapes("conv2d_backward", want, grad=grad, x=x, weight=weight)
     if out is not None:
-        fits_out(out, weight, weight.shape[0], backend)
+        out = fits_out(out, weight, weight.shape[0], backend)
     return backend.conv.conv2d_backward(grad, x, weight, stride, padding, dilation, groups, input_grad, out)
 
 
@@ -192,8 +191,7 @@ def col2im(
     padding: IntPair = 0,
     dilation: IntPair = 1,
 ) -> Array:
-    """Adjoint of :func:`im2col`: add every column back to the pixels it was read from, as
-    ``torch.nn.functional.fold`` does.
+    """Adjoint of :func:`im2col`: every column added back to the pixels it was read from (torch's ``fold``).
 
     Parameters
     ----------

@@ -62,8 +62,7 @@ def linear_backward(
     input_grad : bool
         False leaves out the gradient with respect to `x`, which a first layer does not need.
     out : (grad_weight, grad_bias), optional
-        Arrays to overwrite with those gradients instead of making new ones; None for grad_bias leaves that
-        one out.
+        Arrays to overwrite with those gradients. Where grad_bias is None a new one is made.
 
     Returns
     -------
@@ -82,5 +81,5 @@ def linear_backward(
     if grad.shape != (x.shape[0], weight.shape[1]):
         bad_shapes("linear_backward", f"grad (N, out), {_WANT}", grad=grad, x=x, weight=weight)
     if out is not None:
-        fits_out(out, weight, weight.shape[1], backend)
+        out = fits_out(out, weight, weight.shape[1], backend)
     return backend.linear.linear_backward(grad, x, weight, input_grad, out)

@@ -48,8 +48,8 @@ def softmax_cross_entropy(logits: Array, targets: Array, *, reduction: str = "me
     """Cross-entropy of softmax probabilities, stable for any finite logits.
 
     ``loss = −Σ t · log softmax(logits)``, reduced; ``grad = (softmax(logits) − t)``, reduced alike, for
-    targets that sum to 1 (in general softmax is multiplied by their sum). A label stands for t with a one in
-    its place.
+    targets that sum to 1 (in general softmax is multiplied by their sum). A label stands for the t with a one
+    in its place.
 
     Parameters
     ----------
@@ -136,8 +136,9 @@ def sigmoid_cross_entropy(logits: Array, targets: Array, *, reduction: str = "me
 
 
 def mse(pred: Array, target: Array, *, reduction: str = "mean", factor: float = 1.0) -> tuple[float, Array]:
-    """Squared error: ``loss = factor · Σ (pred − target)²``, reduced; ``grad = 2 · factor · (pred −
-    target)``, reduced alike.
+    """Squared error.
+
+    ``loss = factor · Σ (pred − target)²``, reduced; ``grad = 2 · factor · (pred − target)``, reduced alike.
 
     Parameters
     ----------
@@ -163,7 +164,7 @@ def mse(pred: Array, target: Array, *, reduction: str = "mean", factor: float = 
     backend, (pred, target) = place(("pred", "target"), pred, target)
     if pred.shape != target.shape or not pred.ndim:
         same_shape("pred", pred, "target", target)
-    scale = factor * _scale(reduction, pred.size, pred.shape[0])
+    scale = float(factor) * _scale(reduction, pred.size, pred.shape[0])
     if pred.size == 0:
         return _of_nothing(backend, pred, scale)
     return backend.loss.mse(pred, target, scale)

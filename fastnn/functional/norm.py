@@ -70,7 +70,9 @@ def batch_norm(
         if backend.room == "cuda":
             stays("running_mean", given[0])
             stays("running_var", given[1])
-    return backend.norm.batch_norm(x, weight, bias, running_mean, running_var, bool(training), momentum, eps)
+    return backend.norm.batch_norm(
+        x, weight, bias, running_mean, running_var, bool(training), float(momentum), float(eps)
+    )
 
 
 def batch_norm_backward(
@@ -118,7 +120,7 @@ def batch_norm_backward(
     _check("batch_norm_backward", x, weight=weight, mean=mean, inv_std=inv_std)
     same_shape("grad", grad, "x", x)
     if out is not None:
-        fits_out(out, weight, weight.shape[0], backend)
+        out = fits_out(out, weight, weight.shape[0], backend)
     return backend.norm.batch_norm_backward(
         grad, x, weight, mean, inv_std, bool(training), bool(input_grad), out
     )

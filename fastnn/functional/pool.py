@@ -50,7 +50,9 @@ def _plan_cached(
     return kernel_size, stride, padding, dilation, tuple(windows_per_axis)
 
 
-def _plan(size: tuple[int, ...], kernel_size: Any, stride: Any, padding: Any, dilation: Any, ceil_mode: Any) -> tuple:
+def _plan(
+    size: tuple[int, ...], kernel_size: Any, stride: Any, padding: Any, dilation: Any, ceil_mode: Any
+) -> tuple:
     """(kernel_size, stride, padding, dilation, (OH, OW)), all pairs; ValueError where a window misfits."""
     try:
         return _plan_cached(size, kernel_size, stride, padding, dilation, bool(ceil_mode))
@@ -98,7 +100,8 @@ def max_pool2d(
     -------
     out : array (N, C, OH, OW), channels-last in memory
     indices : int32 array of that shape, with `return_indices`
-        ``row · W + column`` in the unpadded image; of equal maxima the first in the window's row-major order.
+        ``row · W + column`` in the unpadded image; of equal maxima the first in the window's row-major order,
+        of several NaNs the last.
 
     Raises
     ------
@@ -146,11 +149,10 @@ def max_pool2d_backward(grad: Array, indices: Array, input_shape: tuple[int, int
     shape = _image_shape("input_shape", input_shape)
     if grad.ndim != 4 or grad.shape[:2] != shape[:2]:
         raise ValueError(f"grad has shape {grad.shape} but input_shape is {shape}: N and C must agree")
-    if type(indices) is np.ndarray and indices.size:
-        # An index outside would write to foreign memory. As unsigned numbers negative ones are too large as
-        # well.
-        top = indices.view(f"u{indices.itemsize}").max()
-        if top >= shape[2] * shape[3]:
+    if type(indices) is np.ndarray:
+        indices = indices if indices.dtype == np.int32 else indices.astype(np.int64)
+        # An index outside would write to foreign memory. Seen as unsigned, negative ones are too large too.
+        if indices.size and indices.view(f"u{indices.itemsize}").max() >= shape[2] * shape[3]:
             raise ValueError(
                 f"indices reach from {indices.min()} to {indices.max()}, outside the "
                 f"{shape[2] * shape[3]} pixels of input_shape {shape}"
@@ -181,8 +183,7 @@ def avg_pool2d(
     ceil_mode : bool
         Round the output size up: a last window may reach beyond the padding, but not start there.
     count_include_pad : bool
-        Whether padding counts in the number that the sum is divided by; what lies beyond the padding never
-        does.
+        Whether padding counts in the number that the sum is divided by. What is beyond it never does.
 
     Returns
     -------

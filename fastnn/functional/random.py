@@ -48,7 +48,9 @@ def dropout(x: Array, p: float, seed: int, offset: int) -> Array:
     """
     seed, offset = _check(p, seed, offset)
     backend, (x,) = place(("x",), x)
-    return backend.xp.zeros_like(x) if p == 1 else backend.random.dropout(x, p, seed, offset)
+    if p == 1:
+        return backend.xp.zeros_like(x)
+    return backend.random.dropout(x, float(p), seed, offset)
 
 
 def dropout_backward(grad: Array, p: float, seed: int, offset: int) -> Array:
@@ -70,4 +72,6 @@ def dropout_backward(grad: Array, p: float, seed: int, offset: int) -> Array:
     """
     seed, offset = _check(p, seed, offset)
     backend, (grad,) = place(("grad",), grad)
-    return backend.xp.zeros_like(grad) if p == 1 else backend.random.dropout_backward(grad, p, seed, offset)
+    if p == 1:
+        return backend.xp.zeros_like(grad)
+    return backend.random.dropout_backward(grad, float(p), seed, offset)

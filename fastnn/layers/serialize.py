@@ -1,7 +1,8 @@
 """Weights files: arrays by name, as ``.npz`` (without pickle) or ``.safetensors``.
 
-A file is hostile until its names, shapes and dtypes have been read and found to be what the model expects: only then are its
-arrays read, so that neither an object array nor a header that promises terabytes gets anywhere.
+A file is hostile until its names, shapes and dtypes have been read and found to be what the model expects:
+only then are its arrays read, so that neither an object array nor a header that promises terabytes gets
+anywhere.
 """
 
 from __future__ import annotations
@@ -10,8 +11,7 @@ import contextlib
 import os
 import secrets
 import zipfile
-import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import IO, Any
@@ -41,14 +41,16 @@ def save(path: str | os.PathLike[str], arrays: dict[str, np.ndarray]) -> None:
 
 
 def load(path: str | os.PathLike[str], expected: dict[str, Any]) -> dict[str, np.ndarray]:
-    """The arrays in `path`, which must have the names and shapes of those in `expected` and be float32 or float64.
+    """The arrays in `path`, which must have the names and shapes of those in `expected` and be float32 or
+    float64.
 
     Raises
     ------
     FileNotFoundError
         There is no such file.
     ValueError
-        The suffix is unknown; the file is damaged or something else; names, shapes or dtypes are not those expected.
+        The suffix is unknown; the file is damaged or something else; names, shapes or dtypes are not those
+        expected.
     ImportError
         It is ``.safetensors`` and that package is not installed.
     """
@@ -59,7 +61,9 @@ def load(path: str | os.PathLike[str], expected: dict[str, Any]) -> dict[str, np
 
 
 def check(own: dict[str, Any], found: Found, where: str) -> None:
-    """Hold `found`, names with shapes and dtypes, against the arrays in `own`; one ValueError names all that differs."""
+    """Hold `found`, names with shapes and dtypes, against the arrays in `own`; one ValueError names all that
+    differs.
+    """
     faults = [f"missing {name}" for name in own if name not in found]
     faults += [f"unknown {name}" for name in found if name not in own]
     for name in own.keys() & found.keys():
@@ -79,7 +83,9 @@ def _suffix(path: Path) -> str:
 
 
 def _write(path: Path, write: Callable[[IO[bytes]], Any]) -> None:
-    """Under a temporary name beside `path` first: whoever reads `path` finds all of the old file or all of the new one."""
+    """Under a temporary name beside `path` first: whoever reads `path` finds all of the old file or all of
+    the new one.
+    """
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     try:
         with open(temporary, "xb") as file:
@@ -93,23 +99,24 @@ def _write(path: Path, write: Callable[[IO[bytes]], Any]) -> None:
         raise
 
 
-_DAMAGE = (ValueError, KeyError, EOFError, OSError, NotImplementedError, RuntimeError, zipfile.BadZipFile, zlib.error)
+@contextlib.contextmanager
+def _parsing(path: Path) -> Iterator[None]:
+    """One clear error in the place of whatever a parser makes of a hostile file."""
+    try:
+        yield
+    except Exception as error:
+        raise ValueError(f"{path} is not a weights file, or is damaged ({error})") from error
 
 
 def _load_npz(path: Path, expected: dict[str, Any]) -> dict[str, np.ndarray]:
     with open(path, "rb") as file:
-        try:
-            with zipfile.ZipFile(file) as archive:
-                members = {m.removesuffix(".npy"): m for m in archive.namelist()}
-                found = {name: _npy_header(archive, member) for name, member in members.items()}
-        except _DAMAGE as error:
-            raise _unreadable(path, error) from error
+        with _parsing(path):
+            archive = zipfile.ZipFile(file)
+            members = {member.removesuffix(".npy"): member for member in archive.namelist()}
+            found = {name: _npy_header(archive, member) for name, member in members.items()}
         check(expected, found, str(path))
-        try:
-            with np.load(file, allow_pickle=False) as arrays:
-                return {name: arrays[name] for name in expected}
-        except _DAMAGE as error:
-            raise _unreadable(path, error) from error
+        with _parsing(path):
+            return {name: _npy_array(archive, members[name]) for name in expected}
 
 
 def _npy_header(archive: zipfile.ZipFile, member: str) -> tuple[tuple[int, ...], Any]:
@@ -119,18 +126,27 @@ def _npy_header(archive: zipfile.ZipFile, member: str) -> tuple[tuple[int, ...],
     return shape, dtype
 
 
+def _npy_array(archive: zipfile.ZipFile, member: str) -> np.ndarray:
+    with archive.open(member) as file:
+        array = npy.read_array(file, allow_pickle=False)
+        if file.read(1):  # reading to the end is what checks the checksum, too
+            raise ValueError(f"{member} is longer than its header says")
+    return array
+
+
 def _load_safetensors(path: Path, expected: dict[str, Any]) -> dict[str, np.ndarray]:
-    package = _safetensors()
-    with open(path, "rb"):  # a missing file is a FileNotFoundError, in whatever way the package reports it
+    safe_open = _safetensors().safe_open
+    with open(path, "rb"):  # so that a missing file is a FileNotFoundError here as well
         pass
-    try:
-        with package.safe_open(path, framework="np") as file:
-            slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
-            found = {name: (tuple(s.get_shape()), _DTYPES.get(s.get_dtype(), s.get_dtype())) for name, s in slices.items()}
-    except package.SafetensorError as error:
-        raise _unreadable(path, error) from error
+    with _parsing(path):
+        file = safe_open(path, framework="np").__enter__()
+        slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+        found = {
+            name: (tuple(s.get_shape()), _DTYPES.get(s.get_dtype(), s.get_dtype()))
+            for name, s in slices.items()
+        }
     check(expected, found, str(path))
-    with package.safe_open(path, framework="np") as file:
+    with _parsing(path):
         return {name: file.get_tensor(name) for name in expected}
 
 
@@ -141,9 +157,7 @@ def _safetensors() -> ModuleType:
     try:
         import safetensors.numpy
     except ImportError as error:
-        raise ImportError(".safetensors files need the package safetensors: pip install safetensors") from error
+        raise ImportError(
+            ".safetensors files need the package safetensors: pip install safetensors"
+        ) from error
     return safetensors
-
-
-def _unreadable(path: Path, error: Exception) -> ValueError:
-    return ValueError(f"{path} is not a weights file, or is damaged ({error})")

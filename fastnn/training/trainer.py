@@ -16,6 +16,7 @@ from typing import Any
 from fastnn import backend as _backend
 from fastnn import metrics
 from fastnn.training import diagnosis
+from fastnn.training.evaluation import BATCH, Criterion, outputs
 from fastnn.training.feed import Rows, Score, permutation
 from fastnn.training.history import History
 from fastnn.training.interrupt import CtrlC
@@ -105,9 +106,7 @@ class Trainer:
         self.checkpoint_every = checkpoint_every
         self.seed = seed
         self.train_accuracy = train_accuracy
-        self._loss_and_grad = _loss_function(loss)
-        # The history speaks of loss per example, whatever the loss sums over.
-        self._summed = getattr(loss, "reduction", "mean") == "sum"
+        self._criterion = Criterion(loss, metric)
 
     def fit(
         self,
@@ -163,10 +162,12 @@ class Trainer:
         if shuffle:
             shuffle_seed = int(_backend.rng().integers(2**63)) if self.seed is None else self.seed
         validating = None if validation is None else _rows(*validation)
+        display = self._display()
         run = Run(*data, validating, epochs, min(batch_size, examples), shuffle_seed)
         if resume and self.checkpoint is not None and self.checkpoint.exists():
             run.resume(self.checkpoint, self.model, self.optimizer)
-        display, history = self._display(), run.history
+            display.say(f"resumed from {self.checkpoint} in epoch {run.position.epoch + 1}")
+        history = run.history
         with CtrlC() as ctrl_c:
             try:
                 self._epochs(run, display, ctrl_c)
@@ -183,16 +184,13 @@ class Trainer:
             self.model.load_state_dict(run.best)
         return history
 
-    def evaluate(self, x: Any, y: Any, batch_size: int = 250) -> tuple[float, float]:
+    def evaluate(self, x: Any, y: Any, batch_size: int = BATCH) -> tuple[float, float]:
         """The loss per example (L2 penalty included) and the metric over a data set, in inference mode."""
         return self._evaluate(_rows(x, y), batch_size)
 
-    def outputs(self, x: Any, batch_size: int = 250) -> Any:
+    def outputs(self, x: Any, batch_size: int = BATCH) -> Any:
         """What the model makes of each row of `x`, in inference mode: logits, for a classifier."""
-        rows = Rows(_backend.backend_of(x), x)
-        starts = range(0, max(1, len(rows)), batch_size)
-        parts = [self.model.forward(rows.slice(i, i + batch_size), training=False) for i in starts]
-        return rows.backend.xp.concatenate(parts)
+        return outputs(self.model, Rows(_backend.backend_of(x), x), batch_size)
 
     def _epochs(self, run: Run, display: Silent, ctrl_c: CtrlC) -> None:
         history, at = run.history, run.position
@@ -222,7 +220,7 @@ class Trainer:
                 history.epochs[-1]["accuracy"],
                 run.y.backend.to_numpy(run.y.array),
                 history.step_loss,
-                self.optimizer.lr,
+                history.epochs[0]["lr"],
             )
         if self.checkpoint is not None:
             run.save(self.checkpoint, self.model, self.optimizer)
@@ -231,7 +229,7 @@ class Trainer:
         """Take the steps of the epoch from where the run stands; False if it had to stop before the last."""
         at, x, y, batch_size, examples = run.position, run.x, run.y, run.batch_size, len(run.x)
         forward, backward, step = self.model.forward, self.model.backward, self.optimizer.step
-        loss_and_grad, schedule = self._loss_and_grad, self.schedule
+        loss_and_grad, summed, schedule = self._criterion.loss_and_grad, self._criterion.summed, self.schedule
         record_loss, show = run.history.step_loss.append, display.step
         penalty = Penalty(self.model.parameters(), self.l2) if self.l2 else None
         order = None
@@ -256,7 +254,7 @@ class Trainer:
             output = forward(inputs, training=True)
             loss, grad = loss_and_grad(output, targets)
             backward(grad, input_grad=False)
-            if self._summed:
+            if summed:  # the history speaks of loss per example
                 loss /= count
             if penalty is not None:
                 loss += penalty.value()
@@ -295,7 +293,7 @@ class Trainer:
         if watched < at.best_loss:
             at.best_loss, at.epochs_since_best, history.best_epoch = watched, 0, at.epoch + 1
             if self.restore_best:
-                run.best = {name: array.copy() for name, array in self.model.state_dict().items()}
+                run.best = self.model.state_dict()
         else:
             at.epochs_since_best += 1
         if not math.isfinite(watched):
@@ -316,20 +314,9 @@ class Trainer:
         history.epochs.append(record)
         return record
 
-    def _evaluate(self, data: tuple[Rows, Rows], batch_size: int = 250) -> tuple[float, float]:
-        x, y = data
-        if len(x) == 0:
-            return math.nan, math.nan
-        loss_sum = score_sum = 0.0
-        for start in range(0, len(x), batch_size):
-            stop = min(start + batch_size, len(x))
-            targets = y.slice(start, stop)
-            output = self.model.forward(x.slice(start, stop), training=False)
-            loss, _ = self._loss_and_grad(output, targets)
-            loss_sum += loss if self._summed else loss * (stop - start)
-            score_sum += float(self.metric(output, targets)) * (stop - start)
-        penalty = Penalty(self.model.parameters(), self.l2).value() if self.l2 else 0.0
-        return loss_sum / len(x) + penalty, score_sum / len(x)
+    def _evaluate(self, data: tuple[Rows, Rows], batch_size: int = BATCH) -> tuple[float, float]:
+        loss, score = self._criterion.evaluate(self.model, *data, batch_size)
+        return (loss + Penalty(self.model.parameters(), self.l2).value() if self.l2 else loss), score
 
     def _display(self) -> Silent:
         if callable(self.progress):
@@ -343,12 +330,3 @@ def _rows(x: Any, y: Any) -> tuple[Rows, Rows]:
         raise ValueError(f"x has {len(x)} examples and y has {len(y)}")
     device = _backend.backend_of(x)
     return Rows(device, x), Rows(device, y)
-
-
-def _loss_function(loss: Any) -> Callable[[Any, Any], tuple[float, Any]]:
-    """`loss`, an object or a function, as a function of (output, targets) that gives (loss, grad)."""
-    if hasattr(loss, "forward") and hasattr(loss, "backward"):
-        return lambda output, targets: (loss.forward(output, targets), loss.backward())
-    if callable(loss):
-        return loss
-    raise TypeError(f"loss must have forward and backward, or be a function, got {type(loss).__name__}")

@@ -6,6 +6,9 @@ into that form here, at the price of one copy. Images travel as NHWC arrays: the
 
 from __future__ import annotations
 
+import sys
+import threading
+
 import numpy as np
 
 from ._jit import inline, jit
@@ -24,14 +27,69 @@ def nhwc(x: np.ndarray) -> np.ndarray:
         return view
     if not x.flags.carray:
         return np.array(view, order="C")
-    out = np.empty(view.shape, x.dtype)
+    out = empty(view.shape, x.dtype)
     _to_nhwc(pool(), x, out)
     return out
 
 
+_REUSED_FROM = 1 << 16  # bytes: smaller blocks the C library keeps by itself
+_KEPT = 1 << 28  # bytes of free blocks at most
+_blocks: dict[int, list[np.ndarray]] = {}
+_kept = 0
+_guard = threading.Lock()
+
+
+def empty(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+    """``np.empty``, out of memory that an earlier result has let go of.
+
+    The C library gives large blocks back to the system and has every page of the next one zeroed: for a layer's output that can take longer
+    than computing it. Here a block is lent again once nobody holds an array on it, which its reference count tells.
+    """
+    size = dtype.itemsize
+    for n in shape:
+        size *= n
+    if size < _REUSED_FROM:
+        return np.empty(shape, dtype)
+    with _guard:
+        for block in _blocks.setdefault(size, []):
+            if sys.getrefcount(block) == _UNUSED:
+                return np.ndarray(shape, dtype, block)
+        block = np.empty(size, np.uint8)
+        _keep(size, block)
+        return np.ndarray(shape, dtype, block)
+
+
+def _count_of_unused() -> int:
+    for block in [np.empty(0)]:
+        return sys.getrefcount(block)
+    raise AssertionError
+
+
+_UNUSED = _count_of_unused()  # references to a block that only its list and the loop over it hold
+
+
+def _keep(size: int, block: np.ndarray) -> None:
+    """Remember `block`; past the limit forget all blocks (those in use live on with their arrays)."""
+    global _kept
+    if _kept + size > _KEPT:
+        _blocks.clear()
+        _kept = 0
+    _blocks.setdefault(size, []).append(block)
+    _kept += size
+
+
+def empty_like(x: np.ndarray) -> np.ndarray:
+    """A new array of the shape, dtype and memory order of `x`."""
+    if x.flags.c_contiguous:
+        return empty(x.shape, x.dtype)
+    order = memory_order(x)
+    dense = empty(tuple(x.shape[axis] for axis in order), x.dtype)
+    return dense.transpose(sorted(range(x.ndim), key=order.__getitem__))
+
+
 def empty_nchw(n: int, c: int, h: int, w: int, dtype: np.dtype) -> tuple[np.ndarray, np.ndarray]:
     """A new image batch as ``(its NHWC memory, the logical NCHW view of it)``."""
-    memory = np.empty((n, h, w, c), dtype)
+    memory = empty((n, h, w, c), dtype)
     return memory, memory.transpose(0, 3, 1, 2)
 
 

@@ -15,7 +15,7 @@ from ._jit import inline, jit
 from ._math import exp, like
 from ._math import sigmoid as sigmoid_of
 from ._math import tanh as tanh_of
-from ._memory import flat, memory_order, plain
+from ._memory import empty_like, flat, plain
 from .threads import parallel_for, pool
 
 _CHUNK = 16384  # elements in a task: a few µs of work
@@ -97,8 +97,10 @@ def _map(name):
 
     @inline
     def chunk(t, x, out, s):
-        for i in range(t * _CHUNK, min((t + 1) * _CHUNK, out.size)):
-            out[i] = function(x[i], s)
+        begin, end = t * _CHUNK, (t + 1) * _CHUNK
+        part, result = x[begin:end], out[begin:end]
+        for i in range(result.size):
+            result[i] = function(part[i], s)
 
     @functools.partial(jit, variant=name)
     def kernel(pool, x, out, s):
@@ -114,8 +116,10 @@ def _map_backward(name):
 
     @inline
     def chunk(t, grad, saved, out, s):
-        for i in range(t * _CHUNK, min((t + 1) * _CHUNK, out.size)):
-            out[i] = function(grad[i], saved[i], s)
+        begin, end = t * _CHUNK, (t + 1) * _CHUNK
+        slope, kept, result = grad[begin:end], saved[begin:end], out[begin:end]
+        for i in range(result.size):
+            result[i] = function(slope[i], kept[i], s)
 
     @functools.partial(jit, variant=name)
     def kernel(pool, grad, saved, out, s):
@@ -125,17 +129,17 @@ def _map_backward(name):
 
 
 def _forward(name, x, s=0.0):
-    out = np.empty_like(x)  # in the memory order of x
+    out = empty_like(x)  # in the memory order of x
     _map(name)(pool(), flat(x), flat(out), x.dtype.type(s))
     return out
 
 
 def _backward(name, grad, saved, s=0.0):
     if grad.strides != saved.strides:
-        aligned = np.empty_like(saved)
+        aligned = empty_like(saved)
         aligned[...] = grad
         grad = aligned
-    out = np.empty_like(saved)
+    out = empty_like(saved)
     _map_backward(name)(pool(), flat(grad), flat(saved), flat(out), saved.dtype.type(s))
     return out
 
@@ -272,7 +276,7 @@ def _rows(x, axis):
 
 
 def _along_rows(kernel, arrays, axis, log):
-    out = np.empty_like(arrays[0])
+    out = empty_like(arrays[0])
     moved = np.moveaxis(out, axis, -1)
     memory = moved if moved.flags.carray else np.empty(moved.shape, out.dtype)
     if out.size:

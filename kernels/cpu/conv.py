@@ -13,10 +13,11 @@ from __future__ import annotations
 
 import numpy as np
 
+from . import _conv_columns
 from . import activation as activations
 from ._columns import col2im, im2col, windows
 from ._jit import inline, jit
-from ._memory import empty_nchw, nhwc, plain
+from ._memory import empty, empty_nchw, nhwc, plain
 from .linear import _none
 from .threads import parallel_for, pool
 from .tile import multiply, panels
@@ -58,6 +59,13 @@ def _place(image, scratch, first_row, top, row_step, left, column_step):
 
 
 @inline
+def _pixels(table, columns, row, column):
+    """Where the pixels of a grid with `columns` columns lie, row after row."""
+    for i in range(table.size):
+        table[i] = i // columns * row + i % columns * column
+
+
+@inline
 def _offsets(offsets, KH, KW, row, column, joined):
     """Where each part of a filter's window begins; a whole row of it where the columns join, else each of its pixels."""
     if joined:
@@ -83,6 +91,8 @@ def _forward_task(t, tasks, blocks, tiles, x, weight, bias, out, scratches, geom
     Wp = W if direct else scratch.shape[1]
     offsets = np.empty(KH * KW, np.int64)
     _offsets(offsets, KH, KW, dh * Wp * C, dw * C, joined)
+    table = np.empty((OH + blocks - 1) // blocks * OW, np.int64)
+    _pixels(table, OW, sh * Wp * C, sw * C)
     S, K = (KH, KW * C) if joined else (KH * KW, Cg)
     units = N * blocks
     for unit in range(t * units // tasks, (t + 1) * units // tasks):
@@ -98,9 +108,8 @@ def _forward_task(t, tasks, blocks, tiles, x, weight, bias, out, scratches, geom
             own = 0 if shared else g
             B = weight.ctypes.data + (own * KH * KW * Cg * columns + (g * Og if shared else 0)) * size
             bias_at = bias.ctypes.data + g * Og * size if bias.size else 0
-            multiply(tiles, out.ctypes.data + ((n * OH + first) * OW * O + g * Og) * size, OW * O, O, start + g * Cg * size,
-                     sh * Wp * C, sw * C, 1, offsets.ctypes.data, S, K, B, columns, bias_at, end - first, OW, Og, 0, relu,
-                     size)  # fmt: skip
+            multiply(tiles, out.ctypes.data + ((n * OH + first) * OW * O + g * Og) * size, O, start + g * Cg * size, table, 1,
+                     offsets, S, K, B, columns, bias_at, (end - first) * OW, Og, 0, relu, size)  # fmt: skip
 
 
 @jit
@@ -117,10 +126,12 @@ def _weight_task(t, tasks, tiles, x, grad, partial, partial_bias, scratches, geo
     _, KH, KW, Cg, _ = partial.shape
     Og = O // groups
     size = x.itemsize
-    joined = dw == 1 and groups == 1
-    R, M, a_o = (1, KW * C, 0) if joined else (KW, Cg, dw * C)
     scratch = scratches[0 if direct else t]
     Wp = W if direct else scratch.shape[1]
+    table = np.empty(KH * KW * Cg, np.int64)
+    for i in range(table.size):
+        tap = i // Cg
+        table[i] = tap // KW * dh * Wp * C + tap % KW * dw * C + i % Cg
     offsets = np.empty(OH, np.int64)
     for y in range(OH):
         offsets[y] = y * sh * Wp * C
@@ -137,12 +148,10 @@ def _weight_task(t, tasks, tiles, x, grad, partial, partial_bias, scratches, geo
             for z in range(OW):
                 for o in range(O):
                     sums[o] += grad[n, y, z, o]
-        for f in range(KH):
-            for g in range(groups):
-                multiply(tiles, partial.ctypes.data + ((t * KH + f) * KW * Cg * O + g * Og) * size, Cg * O, O,
-                         start + (f * dh * Wp * C + g * Cg) * size, a_o, 1, sw * C, offsets.ctypes.data, OH, OW,
-                         grad.ctypes.data + (n * OH * OW * O + g * Og) * size, O, 0, R, M, Og, 1 if n > begin else 0, 0,
-                         size)  # fmt: skip
+        for g in range(groups):
+            multiply(tiles, partial.ctypes.data + (t * KH * KW * Cg * O + g * Og) * size, O, start + g * Cg * size, table, sw * C,
+                     offsets, OH, OW, grad.ctypes.data + (n * OH * OW * O + g * Og) * size, O, 0, table.size, Og,
+                     1 if n > begin else 0, 0, size)  # fmt: skip
 
 
 @jit
@@ -159,6 +168,20 @@ def _weight_gradient(pool, tasks, tiles, x, grad, partial, partial_bias, grad_we
             grad_bias[o] += partial_bias[t, o]
 
 
+@inline
+def _flip_task(t, weight, out):
+    groups, KH, KW, Og, I = out.shape
+    g, f, q = t // (KH * KW), t // KW % KH, t % KW
+    for o in range(Og):
+        for i in range(I):
+            out[g, f, q, o, i] = weight[KH - 1 - f, KW - 1 - q, i, g * Og + o]
+
+
+@jit
+def _flip(pool, weight, out):
+    parallel_for(pool, out.shape[0] * out.shape[1] * out.shape[2], _flip_task, (weight, out))
+
+
 def _filters(weight: np.ndarray) -> np.ndarray:
     """OIHW filters as the (1, KH, KW, I, O) array the tile reads: their own memory where they lie so, else a copy."""
     return plain(weight.transpose(2, 3, 1, 0))[None]
@@ -167,12 +190,13 @@ def _filters(weight: np.ndarray) -> np.ndarray:
 def _flipped(weight: np.ndarray, groups: int) -> np.ndarray:
     """The filters of the gradient's convolution: (groups, KH, KW, O of a group, I), turned by 180 degrees."""
     O, I, KH, KW = weight.shape
-    parts = weight.reshape(groups, O // groups, I, KH, KW)[..., ::-1, ::-1]
-    return np.ascontiguousarray(parts.transpose(0, 3, 4, 1, 2))
+    out = empty((groups, KH, KW, O // groups, I), weight.dtype)
+    _flip(pool(), plain(weight.transpose(2, 3, 1, 0)), out)
+    return out
 
 
 def _scratches(tasks, height, width, channels, direct, dtype):
-    return np.empty((1, 1, 1, 1) if direct else (tasks, height, width, channels), dtype)
+    return empty((1, 1, 1, 1) if direct else (tasks, height, width, channels), dtype)
 
 
 def _run_forward(x, filters, bias, out, stride, corner, step, dilation, groups, shared, relu):
@@ -212,9 +236,12 @@ def conv2d_backward(grad, x, weight, stride, padding, dilation, groups, input_gr
         N, C, H, W = x.shape
         KH, KW = weight.shape[2:]
         memory, grad_x = empty_nchw(N, C, H, W, x.dtype)
-        corner = (dilation[0] * (KH - 1) - padding[0], dilation[1] * (KW - 1) - padding[1])
-        filters = _flipped(weight, groups)
-        _run_forward(grad, filters, _none(x.dtype), memory, (1, 1), corner, stride, dilation, groups, False, False)
+        if _conv_columns.pays(x.shape, weight.shape, (N, *grad.shape[3:], *grad.shape[1:3]), groups, x.itemsize):
+            _conv_columns.grad_input(grad, weight, memory, stride, padding, dilation)
+        else:
+            corner = (dilation[0] * (KH - 1) - padding[0], dilation[1] * (KW - 1) - padding[1])
+            filters = _flipped(weight, groups)
+            _run_forward(grad, filters, _none(x.dtype), memory, (1, 1), corner, stride, dilation, groups, False, False)
     grad_weight, grad_bias = _weight(grad, x_memory, weight.shape, stride, padding, dilation, groups, out)
     return grad_x, grad_weight, grad_bias
 
@@ -232,7 +259,7 @@ def _weight(grad, x, shape, stride, padding, dilation, groups, out):
     tasks = min(N, _CHUNKS)
     direct = padding == (0, 0)
     scratches = _scratches(tasks, H + 2 * padding[0], W + 2 * padding[1], C, direct, x.dtype)
-    partial = np.empty((tasks, KH, KW, I, O), x.dtype)
+    partial = empty((tasks, KH, KW, I, O), x.dtype)
     partial_bias = np.empty((tasks, O), x.dtype)
     geometry = (*stride, *padding, 1, 1, *dilation, groups, False, direct)
     memory = grad_weight.transpose(2, 3, 1, 0)

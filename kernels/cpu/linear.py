@@ -1,8 +1,11 @@
 """Matrix product with bias and activation, and its gradients, on the register tile of ``tile.py``.
 
-Work is cut into blocks of rows of the result; every element is reduced by one task from first to last term, so its value depends on
-neither the cut nor the threads. The gradient of the weight reduces over the batch in chunks of `_BATCH` samples: the rows of
-`x` that a task walks through again for every tile then stay in the cache.
+All three products are C = A B with B and C in rows: X W, X' dY (A's rows are then columns of memory), dY W'. Work is cut into blocks
+of rows of C. Every element is reduced by one task from the first term to the last, so its value depends on neither the cut nor the threads.
+
+Three things keep the operands of a tile in the caches, each where it pays:
+the reduction is taken in blocks of `_DEPTH` terms, C standing in between; where many rows of A will pass, B is first copied into panels as wide as
+a tile (a row of B elsewhere begins a page later, and a page apart is the same cache set); and a transposed block of A is copied likewise.
 """
 
 from __future__ import annotations
@@ -11,14 +14,16 @@ import numpy as np
 
 from . import activation as activations
 from ._jit import inline, jit
-from ._memory import plain
+from ._memory import empty, plain
 from .threads import parallel_for, pool
 from .tile import multiply, panels
 
-_BATCH = 512
-_ROWS = 24  # of a result in one task at least: two tiles of 12 rows, three of 8, four of 6
+_ROWS = 24  # of C in one task at least: two tiles of 12 rows, three of 8, four of 6
+_MOST_ROWS = 240  # and at most, where B is packed
 _FLOPS = 400_000  # in one task at least, about 2 µs: four times what handing out a task costs
-_NO_OFFSET = np.zeros(1, np.int64)
+_DEPTH = 512
+_PACK_ROWS = 96  # of C, from which on B is packed
+_COPY_COLUMNS, _COPY_DEPTH = 96, 256  # of C and of the reduction, from which on a transposed block of A is copied
 
 
 @inline
@@ -29,39 +34,63 @@ def rows_per_task(rows, flops_per_row):
 
 
 @inline
-def _forward_rows(t, block, tiles, x, weight, bias, out, offsets, relu):
-    size = x.itemsize
+def _pack_panel(p, width, b, packed):
+    """Copy columns ``p*width ...`` of `b` to consecutive memory, panel after panel."""
+    K, N = b.shape
+    first = p * width
+    columns = min(width, N - first)
+    panel = packed[K * first : K * (first + columns)]
+    for k in range(K):
+        for j in range(columns):
+            panel[k * columns + j] = b[k, first + j]
+
+
+@inline
+def _rows_task(t, block, tiles, a, transposed, b, packed, bias, c, relu):
+    size = a.itemsize
+    K, N = b.shape
     first = t * block
-    rows = min(block, x.shape[0] - first)
-    K, N = weight.shape
+    rows = min(block, c.shape[0] - first)
+    width = tiles[0] * tiles[1] if packed.size else N
     bias_at = bias.ctypes.data if bias.size else 0
-    multiply(tiles, out.ctypes.data + first * N * size, 0, N, x.ctypes.data + first * K * size, 0, K, 1, offsets.ctypes.data,
-             1, K, weight.ctypes.data, N, bias_at, 1, rows, N, 0, relu, size)  # fmt: skip
+    copying = transposed and N >= _COPY_COLUMNS and K >= _COPY_DEPTH
+    copied = np.empty((min(_DEPTH, K), rows) if copying else (1, 1), a.dtype)
+    stride, a_k = (1, rows if copying else c.shape[0]) if transposed else (K, 1)
+    table = stride * np.arange(rows)
+    no_offset = np.zeros(1, np.int64)
+    for k in range(0, max(K, 1), _DEPTH):
+        depth = min(_DEPTH, K - k)
+        A = a.ctypes.data + (k * c.shape[0] + first if transposed else first * K + k) * size
+        if copying:
+            for r in range(depth):
+                copied[r] = a[k + r, first : first + rows]
+            A = copied.ctypes.data
+        for j in range(0, N, width):
+            columns = min(width, N - j)
+            B = b.ctypes.data + k * N * size
+            if packed.size:
+                B = packed.ctypes.data + (K * j + k * columns) * size
+            multiply(tiles, c.ctypes.data + (first * N + j) * size, N, A, table, a_k, no_offset, 1, depth, B, columns,
+                     bias_at + j * size if bias_at and k == 0 else 0, rows, columns, 1 if k else 0,
+                     relu if k + depth >= K else 0, size)  # fmt: skip
 
 
 @jit
-def _forward(pool, tiles, x, weight, bias, out, offsets, relu):
-    block = rows_per_task(x.shape[0], 2 * weight.size)
-    count = (x.shape[0] + block - 1) // block
-    parallel_for(pool, count, _forward_rows, (block, tiles, x, weight, bias, out, offsets, relu))
+def _product(pool, tiles, a, transposed, b, bias, c, relu):
+    """``c = A b + bias``, A being `a` or its transpose; clamped at 0 if `relu`."""
+    M, N = c.shape
+    width = tiles[0] * tiles[1]
+    packing = M >= _PACK_ROWS and N > width
+    packed = np.empty(b.size if packing else 0, b.dtype)
+    block = rows_per_task(M, 2 * b.size)
+    if packing:
+        parallel_for(pool, (N + width - 1) // width, _pack_panel, (width, b, packed))
+        block = max(_ROWS, min(_MOST_ROWS, M // 16 // _ROWS * _ROWS))
+    parallel_for(pool, (M + block - 1) // block, _rows_task, (block, tiles, a, transposed, b, packed, bias, c, relu))
 
 
-@inline
-def _weight_rows(t, block, tiles, x, grad, grad_weight, offsets):
-    size = x.itemsize
-    first = t * block
-    rows = min(block, x.shape[1] - first)
-    samples, features = x.shape
-    N = grad.shape[1]
-    for start in range(0, samples, _BATCH):
-        count = min(_BATCH, samples - start)
-        multiply(tiles, grad_weight.ctypes.data + first * N * size, 0, N, x.ctypes.data + (start * features + first) * size, 0, 1,
-                 features, offsets.ctypes.data, 1, count, grad.ctypes.data + start * N * size, N, 0, 1, rows, N,
-                 1 if start else 0, 0, size)  # fmt: skip
-
-
-@inline
-def column_sums(matrix, sums):
+@jit
+def _column_sums(matrix, sums):
     """``sums[j] = matrix[0, j] + matrix[1, j] + ...``, row after row."""
     for j in range(sums.size):
         sums[j] = 0
@@ -70,21 +99,11 @@ def column_sums(matrix, sums):
             sums[j] += matrix[i, j]
 
 
-@jit
-def _weight_gradient(pool, tiles, x, grad, grad_weight, grad_bias, offsets):
-    if x.shape[0] == 0:
-        grad_weight[:] = 0
-    block = rows_per_task(x.shape[1], 2 * grad.size)
-    count = (x.shape[1] + block - 1) // block
-    parallel_for(pool, count, _weight_rows, (block, tiles, x, grad, grad_weight, offsets))
-    column_sums(grad, grad_bias)
-
-
 def linear(x, weight, bias, activation):
     x, weight = plain(x), plain(weight)
-    out = np.empty((x.shape[0], weight.shape[1]), x.dtype)
+    out = empty((x.shape[0], weight.shape[1]), x.dtype)
     bias = _none(x.dtype) if bias is None else plain(bias)
-    _forward(pool(), panels(x.itemsize), x, weight, bias, out, _NO_OFFSET, activation == "relu")
+    _product(pool(), panels(x.itemsize), x, False, weight, bias, out, activation == "relu")
     return activations.apply(out, activation)
 
 
@@ -92,16 +111,15 @@ def linear_backward(grad, x, weight, input_grad, out=None):
     grad, x = plain(grad), plain(x)
     tiles = panels(x.itemsize)
     grad_weight, grad_bias = out or (np.empty(weight.shape, x.dtype), np.empty(weight.shape[1], x.dtype))
-    if grad_weight.flags.carray:
-        _weight_gradient(pool(), tiles, x, grad, grad_weight, grad_bias, _NO_OFFSET)
-    else:
-        dense = np.empty(weight.shape, x.dtype)
-        _weight_gradient(pool(), tiles, x, grad, dense, grad_bias, _NO_OFFSET)
+    dense = grad_weight if grad_weight.flags.carray else np.empty(weight.shape, x.dtype)
+    _product(pool(), tiles, x, True, grad, _none(x.dtype), dense, False)
+    _column_sums(grad, grad_bias)
+    if dense is not grad_weight:
         grad_weight[:] = dense
     grad_x = None
     if input_grad:
-        grad_x = np.empty(x.shape, x.dtype)
-        _forward(pool(), tiles, grad, np.array(weight.T, order="C"), _none(x.dtype), grad_x, _NO_OFFSET, False)
+        grad_x = empty(x.shape, x.dtype)
+        _product(pool(), tiles, grad, False, np.array(weight.T, order="C"), _none(x.dtype), grad_x, False)
     return grad_x, grad_weight, grad_bias
 
 

@@ -7,7 +7,7 @@ import numpy as np
 
 from ._jit import inline, jit
 from ._math import exp
-from ._memory import plain
+from ._memory import empty, plain
 from .activation import rows_per_chunk, softmax_row
 from .threads import parallel_for, pool
 
@@ -91,7 +91,7 @@ def _mse(pool, pred, target, grad, parts, scale):
 
 def softmax_cross_entropy(logits, targets, scale):
     logits, targets = plain(logits), plain(targets)
-    grad = np.empty(logits.shape, logits.dtype)
+    grad = empty(logits.shape, logits.dtype)
     rows = max(1, _CHUNK // (4 * logits.shape[1]))
     parts = np.empty(-(-logits.shape[0] // rows))
     kernel = _cross_entropy
@@ -104,7 +104,7 @@ def softmax_cross_entropy(logits, targets, scale):
 
 def _elementwise(kernel, x, y, scale):
     x, y = plain(x), plain(y)
-    grad = np.empty(x.shape, x.dtype)
+    grad = empty(x.shape, x.dtype)
     parts = np.empty(-(-x.size // _CHUNK))
     total = kernel(pool(), x.reshape(-1), y.reshape(-1), grad.reshape(-1), parts, x.dtype.type(scale))
     return total * scale, grad

@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 
 from ._jit import inline, jit
-from ._memory import nhwc, plain
+from ._memory import empty, nhwc, plain
 from .threads import parallel_for, pool
 
 _PARTS = 16
@@ -115,7 +115,7 @@ def batch_norm(x, weight, bias, running_mean, running_var, training, momentum, e
         mean, variance = running_mean.astype(np.float64), running_var.astype(np.float64)
     inv_std = 1 / np.sqrt(variance + eps)
     scale = inv_std * weight
-    out = np.empty(matrix.shape, x.dtype)
+    out = empty(matrix.shape, x.dtype)
     dtype = x.dtype
     _affine(pool(), _PARTS, matrix, out, scale.astype(dtype), (bias - mean * scale).astype(dtype))
     return restore(out), mean.astype(dtype), inv_std.astype(dtype)
@@ -140,7 +140,7 @@ def batch_norm_backward(grad, x, weight, mean, inv_std, training, input_grad, ou
     scale = inv_std.astype(np.float64) * weight
     slope = -scale * inv_std * product / max(rows, 1) if training else zeros
     shift = -scale * total / max(rows, 1) - slope * mean if training else zeros
-    result = np.empty(matrix.shape, dtype)
+    result = empty(matrix.shape, dtype)
     arguments = (scale.astype(dtype), slope.astype(dtype), shift.astype(dtype))
     _gradient(pool(), _PARTS, grad_matrix, matrix, result, *arguments)
     return restore(result), grad_weight, grad_bias

@@ -1,4 +1,4 @@
-"""Max and average pooling over channels-last memory: the loop over channels is innermost, so that taps are compared as vectors.
+"""Max and average pooling over channels-last memory: a vector of channels takes a tap in one comparison.
 
 Torch's rules: padding is -inf to a maximum, a NaN wins it, the first of equal values (row by row in the window) gives the index, and with
 `ceil_mode` a last window that would begin in the padding on the far side is dropped. A task is one image or, in the forward pass, a part of its rows.
@@ -6,11 +6,18 @@ Torch's rules: padding is -inf to a maximum, a NaN wins it, the first of equal v
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic
 
 from ._jit import inline, jit
 from ._memory import empty_nchw, nhwc, plain
 from .threads import parallel_for, pool
+from .tile import lanes
 
 _ROW_BLOCKS = 8
 
@@ -23,40 +30,105 @@ def output_size(size: int, kernel: int, stride: int, padding: int, dilation: int
     return out
 
 
+def _make_window_max(size):
+    """The intrinsic that takes the maximum over a window for a vector of channels, and where it was.
+
+    Numba's own loop over channels would not be vector code below a vector's width (LeNet has 6 channels), and there every pixel
+    would pay for a scalar loop. Channels past the last are masked in every load and store.
+    """
+    real = ir.FloatType() if size == 4 else ir.DoubleType()
+    width = lanes(size)
+    i64, i32, bit = ir.IntType(64), ir.IntType(32), ir.IntType(1)
+    values, places, mask_type = ir.VectorType(real, width), ir.VectorType(i32, width), ir.VectorType(bit, width)
+    suffix = f"v{width}f{8 * size}.p0"
+
+    def emit(context, builder, signature, args):
+        source, out, where, channels, first_row, rows, row_step, first_column, columns, column_step, row, pixel = args
+        module = builder.module
+
+        def splat(value, kind):
+            one = builder.insert_element(ir.Constant(kind, ir.Undefined), value, i32(0))
+            return builder.shuffle_vector(one, one, ir.Constant(ir.VectorType(i32, width), None))
+
+        def function(name, result, *arguments):
+            return cgutils.get_or_insert_function(module, ir.FunctionType(result, list(arguments)), name)
+
+        lane_type = ir.VectorType(i64, width)
+        lane = ir.Constant(lane_type, [i64(i) for i in range(width)])
+        mask = builder.icmp_signed("<", lane, splat(channels, lane_type))
+        load = function(f"llvm.masked.load.{suffix}", values, values.as_pointer(), i32, mask_type, values)
+        lowest = ir.Constant(values, [real(float("-inf"))] * width)
+        best = cgutils.alloca_once_value(builder, lowest)
+        index = cgutils.alloca_once_value(builder, ir.Constant(places, None))
+        seen = cgutils.alloca_once_value(builder, bit(0))
+        base = builder.inttoptr(source, real.as_pointer())
+        with cgutils.for_range(builder, rows) as f:
+            y = builder.add(first_row, builder.mul(f.index, row_step))
+            with cgutils.for_range(builder, columns) as q:
+                x = builder.add(first_column, builder.mul(q.index, column_step))
+                place = builder.add(builder.mul(y, row), x)
+                tap = builder.bitcast(builder.gep(base, [builder.mul(place, pixel)]), values.as_pointer())
+                value = builder.call(load, [tap, i32(size), mask, lowest])
+                held = builder.load(best)
+                wins = builder.or_(builder.fcmp_ordered(">", value, held), builder.fcmp_unordered("uno", value, value))
+                wins = builder.or_(wins, splat(builder.not_(builder.load(seen)), mask_type))  # the first tap, even if it is -inf
+                here = splat(builder.trunc(place, i32), places)
+                builder.store(builder.select(wins, value, held), best)
+                builder.store(builder.select(wins, here, builder.load(index)), index)
+                builder.store(bit(1), seen)
+        target = builder.inttoptr(out, values.as_pointer())
+        store = function(f"llvm.masked.store.{suffix}", ir.VoidType(), values, values.as_pointer(), i32, mask_type)
+        builder.call(store, [builder.load(best), target, i32(size), mask])
+        target = builder.inttoptr(where, places.as_pointer())
+        name = f"llvm.masked.store.v{width}i32.p0"
+        store = function(name, ir.VoidType(), places, places.as_pointer(), i32, mask_type)
+        builder.call(store, [builder.load(index), target, i32(4), mask])
+        return context.get_dummy_value()
+
+    @intrinsic
+    def window_max(
+        typingctx, source, out, where, channels, first_row, rows, row_step, first_column, columns, column_step, row, pixel
+    ):
+        return types.void(*[types.int64] * 12), emit
+
+    return window_max
+
+
+@functools.cache
+def _max_kernel(size):
+    """The kernel for floats of `size` bytes."""
+    window_max = _make_window_max(size)
+    width = lanes(size)
+
+    @inline
+    def rows_of_image(t, blocks, x, out, indices, geometry):
+        KH, KW, sh, sw, ph, pw, dh, dw = geometry
+        _, H, W, C = x.shape
+        _, OH, OW, _ = out.shape
+        n, b = t // blocks, t % blocks
+        image = x.ctypes.data + n * H * W * C * size
+        for oy in range(b * OH // blocks, (b + 1) * OH // blocks):
+            y, rows = _inside(oy * sh - ph, KH, dh, H)
+            for ox in range(OW):
+                z, columns = _inside(ox * sw - pw, KW, dw, W)
+                at = ((n * OH + oy) * OW + ox) * C
+                for c in range(0, C, width):
+                    window_max(image + c * size, out.ctypes.data + (at + c) * size, indices.ctypes.data + (at + c) * 4, C - c, y, rows, dh,
+                               z, columns, dw, W, C)  # fmt: skip
+
+    @functools.partial(jit, variant=f"{size} bytes, {width} lanes")
+    def kernel(pool, blocks, x, out, indices, geometry):
+        parallel_for(pool, x.shape[0] * blocks, rows_of_image, (blocks, x, out, indices, geometry))
+
+    return kernel
+
+
 @inline
-def _max_rows(t, blocks, x, out, indices, geometry):
-    KH, KW, sh, sw, ph, pw, dh, dw = geometry
-    _, H, W, C = x.shape
-    _, OH, OW, _ = out.shape
-    n, b = t // blocks, t % blocks
-    for oy in range(b * OH // blocks, (b + 1) * OH // blocks):
-        for ox in range(OW):
-            best, where = out[n, oy, ox], indices[n, oy, ox]
-            first = True
-            for f in range(KH):
-                y = oy * sh - ph + f * dh
-                if y < 0 or y >= H:
-                    continue
-                for q in range(KW):
-                    z = ox * sw - pw + q * dw
-                    if z < 0 or z >= W:
-                        continue
-                    tap, place = x[n, y, z], np.int32(y * W + z)
-                    if first:
-                        for c in range(C):
-                            best[c] = tap[c]
-                            where[c] = place
-                        first = False
-                    else:
-                        for c in range(C):
-                            wins = tap[c] > best[c] or tap[c] != tap[c]
-                            best[c] = tap[c] if wins else best[c]
-                            where[c] = place if wins else where[c]
-
-
-@jit
-def _max(pool, blocks, x, out, indices, geometry):
-    parallel_for(pool, x.shape[0] * blocks, _max_rows, (blocks, x, out, indices, geometry))
+def _inside(start, taps, step, size):
+    """The first of `taps` taps from `start` on that lies inside an axis of length `size`, and how many do."""
+    skipped = (step - 1 - start) // step if start < 0 else 0
+    first = start + skipped * step
+    return first, max(0, min(taps - skipped, (size - 1 - first) // step + 1))
 
 
 @inline
@@ -142,7 +214,7 @@ def max_pool2d(x, kernel_size, stride, padding, dilation, ceil_mode):
     memory, out = empty_nchw(N, C, OH, OW, x.dtype)
     where, indices = empty_nchw(N, C, OH, OW, np.dtype(np.int32))
     geometry = (*kernel_size, *stride, *padding, *dilation)
-    _max(pool(), _row_blocks(N, OH), nhwc(x), memory, where, geometry)
+    _max_kernel(x.itemsize)(pool(), _row_blocks(N, OH), nhwc(x), memory, where, geometry)
     return out, indices
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from ._jit import inline, jit
-from ._memory import plain
+from ._memory import empty, empty_like, plain
 from .threads import parallel_for, pool
 
 _CHUNK = 8192  # elements in a task: a multiple of 4
@@ -55,14 +55,14 @@ def _words(value: int) -> tuple[np.uint32, np.uint32]:
 
 def dropout(x, p, seed, offset):
     values = plain(x)
-    out = np.empty(values.shape, x.dtype)
+    out = empty(values.shape, x.dtype)
     threshold = np.uint64(int(p * 2**32))  # at p = 1 no word reaches it
     one = x.dtype.type(1)
     scale = one / (one - x.dtype.type(p)) if p < 1 else x.dtype.type(0)
     _dropout(pool(), values.reshape(-1), out.reshape(-1), threshold, scale, _words(seed), _words(offset))
     if values is x:
         return out
-    result = np.empty_like(x)  # in the memory order of x
+    result = empty_like(x)  # in the memory order of x
     result[...] = out
     return result
 

@@ -1,20 +1,19 @@
 """The micro-kernel: a tile of C held in registers while the reduction streams past it. Everything dense runs through here.
 
-    for r in range(R):                                   # outer rows: rows of an image, rows of a filter; 1 in a matrix product
-        for i in range(M):                               # rows of the tile
-            for j in range(columns of the panel):        # one to `nv` vectors
-                C[r*c_o + i*c_i + j] (+)= bias[j] + sum over s < S, k < K of
-                    A[r*a_o + i*a_i + offsets[s] + k*a_k] * B[(s*K + k)*b_k + j]
+    for i in range(M):                                   # rows of C
+        for j in range(columns of the panel):            # one to `nv` vectors
+            C[i*c_i + j] (+)= bias[j] + sum over s < S, k < K of A[rows[i] + offsets[s] + k*a_k] * B[(s*K + k)*b_k + j]
 
-The strides make one loop nest serve every use (f: a filter's row, w: its columns times the channels, both contiguous):
+Where a row of C reads in A, and where each part of its reduction begins, are two tables. They make one loop nest serve every use
+(f: a filter's row, w: its columns times the channels, both contiguous):
 
-    use                  C row           A row (a_i)      reduction: offsets[s], k        B
+    use                  C row           A row            reduction: offsets[s], k        B
     X W                  sample          sample           -, feature                      W
-    X' dY                feature (1)     feature (1)      -, sample                       dY
+    X' dY                feature         feature          -, sample                       dY
     dY W'                sample          sample           -, output                       W', packed
     conv forward         output pixel    input pixel      row f, w (contiguous)           filters (f, w, out)
     conv grad-input      input pixel     dY pixel         row f, w (contiguous)           filters flipped (f, w, in)
-    conv grad-weight     (f, w)          w (1)            output row, output column       dY
+    conv grad-weight     (f, w)          (f, w)           output row, output column       dY
 
 so a convolution's im2col rows are addressed, never built. The tile itself (AVX-512, float32, nv = 2):
 
@@ -49,7 +48,7 @@ from numba.extending import intrinsic
 from ._jit import inline, native
 
 # rows of the main tile for nv = 1, 2, 3, 4 vectors, by the number of vector registers
-_SHAPES = {32: (16, 12, 8, 6), 16: (8, 6, 4)}
+_SHAPES = {32: (12, 12, 8, 6), 16: (8, 6, 4)}
 
 _i64, _i32 = ir.IntType(64), ir.IntType(32)
 
@@ -105,7 +104,7 @@ def _make_tile(size: int, mr: int, nv: int, masked: bool) -> Any:
     suffix = f"v{width}f{8 * size}"
 
     def emit(context, builder: ir.IRBuilder, signature, args):
-        C, c_i, A, a_i, a_k, offsets, S, K, B, b_k, bias, last, add, relu = args
+        C, c_i, A, table, a_k, offsets, S, K, B, b_k, bias, last, add, relu = args
         module = builder.module
         pointer = real.as_pointer()
         vector_pointer = vector.as_pointer()
@@ -148,6 +147,8 @@ def _make_tile(size: int, mr: int, nv: int, masked: bool) -> Any:
         c, a, b = (builder.inttoptr(x, pointer) for x in (C, A, B))
         rows = range(mr)
         columns = [_i64(v * width) for v in range(nv)]
+        lowest = builder.select(builder.icmp_signed("!=", relu, _i64(0)), real(0.0), real(float("-inf")))
+        floor = splat(lowest, vector)
         acc = [[cgutils.alloca_once(builder, vector) for _ in columns] for _ in rows]
 
         with builder.if_else(builder.icmp_signed("!=", add, _i64(0))) as (then, otherwise):
@@ -167,73 +168,74 @@ def _make_tile(size: int, mr: int, nv: int, masked: bool) -> Any:
                     for r in rows:
                         builder.store(value, acc[r][v])
 
+        # Read from a table, these are unrelated numbers to the optimiser. Seen to be multiples of one stride, the rows' addresses would be
+        # computed one from the other, a chain of additions slower than all the arithmetic.
+        table = builder.inttoptr(table, _i64.as_pointer())
+        steps = [builder.load(builder.gep(table, [_i64(r)])) for r in rows]
         b_now = cgutils.alloca_once_value(builder, b)
         with cgutils.for_range(builder, S) as outer:
             offset = builder.load(builder.gep(builder.inttoptr(offsets, _i64.as_pointer()), [outer.index]))
-            a_now = cgutils.alloca_once_value(builder, builder.gep(a, [offset]))
+            a_start = builder.gep(a, [offset])
+            a_now = cgutils.alloca_once_value(builder, a_start)
             with cgutils.for_range(builder, K):
                 b_row, a_row = builder.load(b_now), builder.load(a_now)
                 right = [load(b_row, column, v) for v, column in enumerate(columns)]
                 for r in rows:
-                    left = splat(builder.load(builder.gep(a_row, [builder.mul(a_i, _i64(r))])), vector)
+                    left = splat(builder.load(builder.gep(a_row, [steps[r]])), vector)
                     for v in range(nv):
                         total = builder.call(fmuladd, [left, right[v], builder.load(acc[r][v])])
                         builder.store(total, acc[r][v])
                 builder.store(builder.gep(b_row, [b_k]), b_now)
                 builder.store(builder.gep(a_row, [a_k]), a_now)
 
-        clamp = builder.icmp_signed("!=", relu, _i64(0))
         for r in rows:
             row = builder.mul(c_i, _i64(r))
             for v, column in enumerate(columns):
                 value = builder.load(acc[r][v])
-                negative = builder.fcmp_ordered("<", value, zero)  # false for NaN, which therefore stays
-                clamped = builder.select(negative, zero, value)
-                store(builder.select(clamp, clamped, value), c, builder.add(row, column), v)
+                below = builder.fcmp_ordered("<", value, floor)  # false for NaN, which therefore stays
+                store(builder.select(below, floor, value), c, builder.add(row, column), v)
         return context.get_dummy_value()
 
     @intrinsic
-    def tile(typingctx, C, c_i, A, a_i, a_k, offsets, S, K, B, b_k, bias, last, add, relu):
+    def tile(typingctx, C, c_i, A, table, a_k, offsets, S, K, B, b_k, bias, last, add, relu):
         return types.void(*[types.int64] * 14), emit
 
     return tile
 
 
-def _make_panel(size: int, nv: int, rows: int, masked: bool) -> Any:
-    main, t8, t4, t2, t1 = (_make_tile(size, min(mr, rows), nv, masked) for mr in (rows, 8, 4, 2, 1))
+def _make_panel(size: int, nv: int, height: int, masked: bool) -> Any:
+    main, t8, t4, t2, t1 = (_make_tile(size, min(mr, height), nv, masked) for mr in (height, 8, 4, 2, 1))
 
-    def panel(C, c_o, c_i, A, a_o, a_i, a_k, offsets, S, K, B, b_k, bias, R, M, last, add, relu):
-        for r in range(R):
-            c = C + r * c_o * size
-            a = A + r * a_o * size
-            rest = M
-            while rest >= rows:
-                main(c, c_i, a, a_i, a_k, offsets, S, K, B, b_k, bias, last, add, relu)
-                rest -= rows
-                c += rows * c_i * size
-                a += rows * a_i * size
-            if rest >= 8:
-                t8(c, c_i, a, a_i, a_k, offsets, S, K, B, b_k, bias, last, add, relu)
-                rest -= 8
-                c += 8 * c_i * size
-                a += 8 * a_i * size
-            if rest >= 4:
-                t4(c, c_i, a, a_i, a_k, offsets, S, K, B, b_k, bias, last, add, relu)
-                rest -= 4
-                c += 4 * c_i * size
-                a += 4 * a_i * size
-            if rest >= 2:
-                t2(c, c_i, a, a_i, a_k, offsets, S, K, B, b_k, bias, last, add, relu)
-                rest -= 2
-                c += 2 * c_i * size
-                a += 2 * a_i * size
-            if rest >= 1:
-                t1(c, c_i, a, a_i, a_k, offsets, S, K, B, b_k, bias, last, add, relu)
+    def panel(C, c_i, A, table, a_k, offsets, S, K, B, b_k, bias, M, last, add, relu):
+        row = c_i * size
+        rest = M
+        while rest >= height:
+            main(C, c_i, A, table, a_k, offsets, S, K, B, b_k, bias, last, add, relu)
+            rest -= height
+            C += height * row
+            table += height * 8
+        if rest >= 8:
+            t8(C, c_i, A, table, a_k, offsets, S, K, B, b_k, bias, last, add, relu)
+            rest -= 8
+            C += 8 * row
+            table += 8 * 8
+        if rest >= 4:
+            t4(C, c_i, A, table, a_k, offsets, S, K, B, b_k, bias, last, add, relu)
+            rest -= 4
+            C += 4 * row
+            table += 4 * 8
+        if rest >= 2:
+            t2(C, c_i, A, table, a_k, offsets, S, K, B, b_k, bias, last, add, relu)
+            rest -= 2
+            C += 2 * row
+            table += 2 * 8
+        if rest >= 1:
+            t1(C, c_i, A, table, a_k, offsets, S, K, B, b_k, bias, last, add, relu)
 
     return panel
 
 
-_PANEL = types.void(*[types.int64] * 18)
+_PANEL = types.void(*[types.int64] * 15)
 
 
 @functools.cache
@@ -253,18 +255,18 @@ def panels(itemsize: int) -> np.ndarray:
 
 
 @intrinsic
-def _call(typingctx, address, C, c_o, c_i, A, a_o, a_i, a_k, offsets, S, K, B, b_k, bias, R, M, last, add, relu):
+def _call(typingctx, address, C, c_i, A, table, a_k, offsets, S, K, B, b_k, bias, M, last, add, relu):
     def emit(context, builder, signature, args):
-        kind = ir.FunctionType(ir.VoidType(), [_i64] * 18)
+        kind = ir.FunctionType(ir.VoidType(), [_i64] * 15)
         builder.call(builder.inttoptr(args[0], kind.as_pointer()), args[1:])
         return context.get_dummy_value()
 
-    return types.void(*[types.int64] * 19), emit
+    return types.void(*[types.int64] * 16), emit
 
 
 @inline
-def multiply(panels, C, c_o, c_i, A, a_o, a_i, a_k, offsets, S, K, B, b_k, bias, R, M, N, add, relu, size):
-    """The formula at the head of this file for any number N of columns; addresses in bytes, strides in elements.
+def multiply(panels, C, c_i, A, rows, a_k, offsets, S, K, B, b_k, bias, M, N, add, relu, size):
+    """The formula at the head of this file for any number N of columns; C, A, B, bias are addresses, strides and tables count elements.
 
     The columns are cut into panels of nearly equal width, so that no narrow panel is left over where that can be helped.
     """
@@ -280,6 +282,6 @@ def multiply(panels, C, c_o, c_i, A, a_o, a_i, a_k, offsets, S, K, B, b_k, bias,
         if last < width and len(panels) > 2 + widest:
             at += widest
         bias_at = bias + first * size if bias != 0 else bias
-        _call(panels[at], C + first * size, c_o, c_i, A, a_o, a_i, a_k, offsets, S, K, B + first * size, b_k, bias_at,
-              R, M, last, add, relu)  # fmt: skip
+        _call(panels[at], C + first * size, c_i, A, rows.ctypes.data, a_k, offsets.ctypes.data, S, K, B + first * size, b_k, bias_at, M,
+              last, add, relu)  # fmt: skip
         done += nv

@@ -11,8 +11,7 @@ benchmarks. The rules:
   there to update.
 * 4-D results of ``conv``, ``pool`` and ``norm`` are channels-last: an (N, C, H, W) view of (N, H, W, C)
   memory. Elementwise results keep the memory order of the array they follow.
-* NaN and infinities go through as IEEE arithmetic has them, without a warning: public kernels carry
-  :func:`quiet`.
+* NaN and infinities go through as IEEE arithmetic has them, and without a warning: every kernel is ``quiet``.
 * Vectorised over everything but the taps of a kernel window; matrix products go to BLAS; float32 stays
   float32, but for long sums that only a float64 accumulator gets right.
 """

@@ -51,8 +51,7 @@ def _ratio(numerator: tuple[float, ...], denominator: tuple[float, ...], t: np.n
 
 
 def erfc(x: np.ndarray) -> np.ndarray:
-    """Complementary error function ``1 − erf(x)``, to about 1e-15 in float64, small values to that relative
-    precision."""
+    """Complementary error function ``1 − erf(x)``, in float64 to 1e-15."""
     size = np.abs(x)
     small = size <= 0.46875
     far = size > 4.0
@@ -123,6 +122,5 @@ _IN_PLACE = {"relu": relu, "leaky_relu": leaky_relu, "sigmoid": sigmoid, "tanh":
 
 
 def activate(out: np.ndarray, activation: str | None) -> np.ndarray:
-    """Overwrite `out` with its `activation` (None: leave it) and return it: the epilogue of linear and
-    conv2d."""
+    """Overwrite `out` with its `activation`, or leave it for None, and return it."""
     return out if activation is None else _IN_PLACE[activation](out, out)

@@ -25,8 +25,7 @@ def quiet(kernel: Callable[..., Any]) -> Callable[..., Any]:
 def sum_rows(matrix: np.ndarray) -> np.ndarray:
     """Column sums of an (M, K) matrix, in its dtype.
 
-    A product with ones, because BLAS adds in several accumulators and with SIMD where ``sum(axis=0)`` does
-    neither.
+    A product with ones: BLAS adds with SIMD and in several accumulators, ``sum(axis=0)`` with neither.
     """
     return np.ones(len(matrix), matrix.dtype) @ matrix
 
@@ -57,8 +56,7 @@ def tap_slices(
 ) -> tuple[slice, slice]:
     """Which inputs meet tap number `tap` of the window along one axis, and the outputs they meet it for.
 
-    Output ``o`` reads input ``o·stride + tap·dilation − padding``; outputs that would read padding are left
-    out.
+    Output o reads input ``o·stride + tap·dilation − padding``; outputs that would read padding are left out.
     """
     shift = tap * dilation - padding
     first = max(0, -(shift // stride))

@@ -1,8 +1,7 @@
 """Elementwise activations, and softmax along an axis.
 
 A backward takes the gradient with respect to the output and the array its forward saved: the output where the
-derivative can be had from that, the input for gelu and leaky_relu. Results lie in memory as the saved array
-does.
+derivative can be had from that, the input for gelu and leaky_relu. Results lie in memory as the saved array.
 """
 
 from __future__ import annotations
@@ -35,8 +34,7 @@ def relu_backward(grad: np.ndarray, out: np.ndarray) -> np.ndarray:
 
 @quiet
 def leaky_relu(x: np.ndarray, negative_slope: float) -> np.ndarray:
-    """``x`` where ``x > 0``, else ``negative_slope · x`` (Maas, Hannun & Ng 2013); any slope, also above 1 or
-    negative."""
+    """``x`` where ``x > 0``, else ``negative_slope · x``, for any slope (Maas, Hannun & Ng 2013)."""
     return into.leaky_relu(x, _like(x), negative_slope)
 
 

@@ -14,6 +14,9 @@ from numpy.lib.stride_tricks import as_strided
 from fastnn.kernels.reference._elementwise import activate
 from fastnn.kernels.reference._shared import Pair, channels_last, output_shape, quiet, sum_rows, tap_slices
 
+# With so few values in a run it is faster to copy tap by tap, each a run of pixels: BLAS takes either order.
+SHORT = 16
+
 
 def _padded(x: np.ndarray, padding: Pair, axis: int) -> np.ndarray:
     """`x` with zeros around axes `axis` and `axis` + 1, C-contiguous."""
@@ -53,12 +56,16 @@ def _columns(
         ),
         writeable=False,
     )
-    return windows.reshape(groups, n * oh * ow, kh * kw * per_group), (n, oh, ow)
+    taps, pixels = kh * kw * per_group, n * oh * ow
+    if kw * per_group < SHORT:
+        columns = windows.transpose(0, 4, 5, 6, 1, 2, 3).reshape(groups, taps, pixels).transpose(0, 2, 1)
+    else:
+        columns = windows.reshape(groups, pixels, taps)
+    return columns, (n, oh, ow)
 
 
 def _weight_matrices(weight: np.ndarray, groups: int) -> np.ndarray:
-    """(O, C/groups, KH, KW) as (groups, KH·KW·C/groups, O/groups); a view for one group over (KH, KW, C, O)
-    memory."""
+    """(O, C/groups, KH, KW) as (groups, KH·KW·C/groups, O/groups)."""
     o, per_group, kh, kw = weight.shape
     split = weight.reshape(groups, o // groups, per_group, kh, kw) if groups > 1 else weight[None]
     return split.transpose(0, 3, 4, 2, 1).reshape(groups, kh * kw * per_group, o // groups)
@@ -117,8 +124,8 @@ def conv2d_backward(
     dilation: Pair,
     groups: int,
     input_grad: bool,
-    out: tuple[np.ndarray, np.ndarray | None] | None = None,
-) -> tuple[np.ndarray | None, np.ndarray, np.ndarray | None]:
+    out: tuple[np.ndarray, np.ndarray] | None = None,
+) -> tuple[np.ndarray | None, np.ndarray, np.ndarray]:
     """Gradients of :func:`conv2d` without activation.
 
     With X the column matrix of `x` and G the (N·OH·OW, O) matrix of `grad`: ``Xᵀ G`` for the weights, the
@@ -131,7 +138,7 @@ def conv2d_backward(
     input_grad : bool
         Whether the gradient with respect to `x` is wanted.
     out : (grad_weight, grad_bias) or None
-        Arrays to fill, of any strides; where grad_bias is None that sum is not computed.
+        Arrays to fill, of any strides.
 
     Returns
     -------
@@ -146,32 +153,48 @@ def conv2d_backward(
     product = np.matmul(columns.transpose(0, 2, 1), grad_groups)
     product = product.reshape(groups, kh, kw, per_group, o // groups).transpose(1, 2, 3, 0, 4)
     grad_weight = product.reshape(kh, kw, per_group, o).transpose(3, 2, 0, 1)
-    grad_bias = None
-    if out is None:
-        grad_bias = sum_rows(grad_rows)
-    else:
-        out[0][...] = grad_weight
+    grad_bias = sum_rows(grad_rows)
+    if out is not None:
+        out[0][...], out[1][...] = grad_weight, grad_bias
         grad_weight, grad_bias = out
-        if grad_bias is not None:
-            grad_bias[...] = sum_rows(grad_rows)
     if not input_grad:
         return None, grad_weight, grad_bias
 
-    (_, channels, height, width), taps = x.shape, np.empty((n, oh, ow, groups, kh, kw, per_group), x.dtype)
-    rows = taps.reshape(n * oh * ow, groups, kh * kw * per_group).transpose(1, 0, 2)
-    np.matmul(grad_groups, _weight_matrices(weight, groups).transpose(0, 2, 1), out=rows)
-    grad_x = np.zeros((n, height, width, groups, per_group), x.dtype)
-    for u in range(kh):
-        inputs_h, outputs_h = tap_slices(height, oh, u, stride[0], padding[0], dilation[0])
-        for v in range(kw):
-            inputs_w, outputs_w = tap_slices(width, ow, v, stride[1], padding[1], dilation[1])
-            grad_x[:, inputs_h, inputs_w] += taps[:, outputs_h, outputs_w, :, u, v]
-    return grad_x.reshape(n, height, width, channels).transpose(0, 3, 1, 2), grad_weight, grad_bias
+    weights = _weight_matrices(weight, groups)
+    if per_group < SHORT:
+        taps = np.matmul(weights, grad_groups.transpose(0, 2, 1)).reshape(
+            groups, kh, kw, per_group, n, oh, ow
+        )
+        taps = taps.transpose(1, 2, 4, 5, 6, 0, 3)
+        pixels = np.zeros((groups, per_group, n, *x.shape[2:]), x.dtype).transpose(2, 3, 4, 0, 1)
+    else:
+        taps = np.empty((n, oh, ow, groups, kh, kw, per_group), x.dtype)
+        rows = taps.reshape(n * oh * ow, groups, kh * kw * per_group).transpose(1, 0, 2)
+        np.matmul(grad_groups, weights.transpose(0, 2, 1), out=rows)
+        taps = taps.transpose(4, 5, 0, 1, 2, 3, 6)
+        pixels = np.zeros((n, *x.shape[2:], groups, per_group), x.dtype)
+    _add_taps(taps, pixels, stride, padding, dilation)
+    grad_x = np.ascontiguousarray(pixels).reshape(n, *x.shape[2:], x.shape[1])
+    return grad_x.transpose(0, 3, 1, 2), grad_weight, grad_bias
+
+
+def _add_taps(taps: np.ndarray, pixels: np.ndarray, stride: Pair, padding: Pair, dilation: Pair) -> None:
+    """Add `taps` (KH, KW, N, OH, OW, ...) to the `pixels` (N, H, W, ...) that the taps of a window read."""
+    for u in range(taps.shape[0]):
+        inputs_h, outputs_h = tap_slices(
+            pixels.shape[1], taps.shape[3], u, stride[0], padding[0], dilation[0]
+        )
+        for v in range(taps.shape[1]):
+            inputs_w, outputs_w = tap_slices(
+                pixels.shape[2], taps.shape[4], v, stride[1], padding[1], dilation[1]
+            )
+            pixels[:, inputs_h, inputs_w] += taps[u, v, :, outputs_h, outputs_w]
 
 
 def im2col(x: np.ndarray, kernel_size: Pair, stride: Pair, padding: Pair, dilation: Pair) -> np.ndarray:
-    """Every window of `x` as a column: ``cols[n, (c·KH + u)·KW + v, i·OW + j]`` is what tap (u, v) reads for
-    output (i, j).
+    """Every window of `x` as a column.
+
+    ``cols[n, (c·KH + u)·KW + v, i·OW + j]`` is the ``x[n, c]`` that tap (u, v) reads for output (i, j).
 
     Returns
     -------
@@ -214,9 +237,5 @@ def col2im(
     ow = output_shape(width, kw, stride[1], padding[1], dilation[1])
     taps = cols.reshape(len(cols), cols.shape[1] // (kh * kw), kh, kw, oh, ow)
     image = np.zeros((*taps.shape[:2], height, width), cols.dtype)
-    for u in range(kh):
-        inputs_h, outputs_h = tap_slices(height, oh, u, stride[0], padding[0], dilation[0])
-        for v in range(kw):
-            inputs_w, outputs_w = tap_slices(width, ow, v, stride[1], padding[1], dilation[1])
-            image[:, :, inputs_h, inputs_w] += taps[:, :, u, v, outputs_h, outputs_w]
+    _add_taps(taps.transpose(2, 3, 0, 4, 5, 1), image.transpose(0, 2, 3, 1), stride, padding, dilation)
     return channels_last(image).transpose(0, 3, 1, 2)

@@ -36,8 +36,8 @@ def linear_backward(
     x: np.ndarray,
     weight: np.ndarray,
     input_grad: bool,
-    out: tuple[np.ndarray, np.ndarray | None] | None = None,
-) -> tuple[np.ndarray | None, np.ndarray, np.ndarray | None]:
+    out: tuple[np.ndarray, np.ndarray] | None = None,
+) -> tuple[np.ndarray | None, np.ndarray, np.ndarray]:
     """Gradients of :func:`linear` without activation: ``G Wᵀ``, ``Xᵀ G`` and the column sums of G.
 
     Parameters
@@ -48,7 +48,7 @@ def linear_backward(
     input_grad : bool
         Whether the gradient with respect to `x` is wanted.
     out : (grad_weight, grad_bias) or None
-        Arrays to fill, of any strides; where grad_bias is None that sum is not computed.
+        Arrays to fill, of any strides.
 
     Returns
     -------
@@ -56,10 +56,9 @@ def linear_backward(
     grad_weight : (in, out)
     grad_bias : (out,)
     """
-    grad_weight, grad_bias = (np.empty(weight.shape, weight.dtype), None) if out is None else out
-    np.matmul(x.T, grad, out=grad_weight)
     if out is None:
-        grad_bias = sum_rows(grad)
-    elif grad_bias is not None:
-        grad_bias[...] = sum_rows(grad)
+        out = np.empty(weight.shape, weight.dtype), np.empty(weight.shape[1], weight.dtype)
+    grad_weight, grad_bias = out
+    np.matmul(x.T, grad, out=grad_weight)
+    grad_bias[...] = sum_rows(grad)
     return (grad @ weight.T if input_grad else None), grad_weight, grad_bias

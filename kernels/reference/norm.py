@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from fastnn.kernels.reference._shared import quiet
+from fastnn.kernels.reference._shared import quiet, sum_rows
 
 
 def _rows(x: np.ndarray) -> np.ndarray:
@@ -53,15 +53,15 @@ def batch_norm(
     rows = _rows(x)
     count = len(rows)
     if training and count:
-        mean64 = rows.mean(0, dtype=np.float64)
-        centred = rows - mean64.astype(x.dtype)
-        var64 = np.square(centred).mean(0, dtype=np.float64)
-        for running, batch in ((running_mean, mean64), (running_var, var64 * (count / max(count - 1, 1)))):
+        mean = sum_rows(rows) / count
+        centred = rows - mean
+        var = sum_rows(np.square(centred)) / count
+        for running, batch in ((running_mean, mean), (running_var, var * (count / max(count - 1, 1)))):
             running *= 1 - momentum
-            running += (momentum * batch).astype(x.dtype)
-        mean, inv_std = mean64.astype(x.dtype), (1 / np.sqrt(var64 + eps)).astype(x.dtype)
+            running += momentum * batch
+        inv_std = 1 / np.sqrt(var + eps)
     else:
-        mean, inv_std = running_mean.copy(), 1 / np.sqrt(running_var + x.dtype.type(eps))
+        mean, inv_std = running_mean.copy(), 1 / np.sqrt(running_var + eps)
         centred = rows - mean
     centred *= inv_std * weight
     centred += bias
@@ -104,8 +104,8 @@ def batch_norm_backward(
     normal = rows - mean
     normal *= inv_std
     grad_weight, grad_bias = (np.empty_like(weight), np.empty_like(weight)) if out is None else out
-    grad_bias[...] = grad_rows.sum(0, dtype=np.float64)
-    grad_weight[...] = (grad_rows * normal).sum(0, dtype=np.float64)
+    grad_bias[...] = sum_rows(grad_rows)
+    grad_weight[...] = sum_rows(grad_rows * normal)
     if not input_grad:
         return None, grad_weight, grad_bias
     if training and len(rows):

@@ -35,29 +35,32 @@ def max_pool2d(
     oh = pooled_shape(height, kh, stride[0], padding[0], dilation[0], ceil_mode)
     ow = pooled_shape(width, kw, stride[1], padding[1], dilation[1], ceil_mode)
     pixels = channels_last(x)
-    top, left = np.arange(oh) * stride[0] - padding[0], np.arange(ow) * stride[1] - padding[1]
-    # (OH, OW, 1): the index of each window's tap (0, 0), from which that of tap (u, v) differs by a constant
-    corner = (top[:, None] * width + left).astype(np.int32)[:, :, None]
     best = np.full((n, oh, ow, channels), -np.inf, x.dtype)
-    indices = np.empty(best.shape, np.int32)
-    indices[...] = (_inside(top, dilation[0])[:, None] * width + _inside(left, dilation[1]))[:, :, None]
+    # The number of the winning tap, u·KW + v: at first that of the first tap inside the image. It grows with
+    # every win, so that a maximum of bytes keeps it.
+    number = np.uint8 if kh * kw <= 256 else np.uint32
+    winner = np.empty(best.shape, number)
+    top, left = np.arange(oh) * stride[0] - padding[0], np.arange(ow) * stride[1] - padding[1]
+    winner[...] = (_taps_before(top, dilation[0])[:, None] * kw + _taps_before(left, dilation[1]))[:, :, None]
     for u in range(kh):
         inputs_h, outputs_h = tap_slices(height, oh, u, stride[0], padding[0], dilation[0])
         for v in range(kw):
             inputs_w, outputs_w = tap_slices(width, ow, v, stride[1], padding[1], dilation[1])
-            candidate = pixels[:, inputs_h, inputs_w]
-            so_far = best[:, outputs_h, outputs_w]
+            candidate, so_far = pixels[:, inputs_h, inputs_w], best[:, outputs_h, outputs_w]
             wins = candidate > so_far
             wins |= candidate != candidate
-            np.copyto(so_far, candidate, where=wins)
-            here = corner[outputs_h, outputs_w] + np.int32(u * dilation[0] * width + v * dilation[1])
-            np.copyto(indices[:, outputs_h, outputs_w], here, where=wins)
+            np.maximum(so_far, candidate, out=so_far)
+            who = winner[:, outputs_h, outputs_w]
+            np.maximum(who, np.multiply(wins, number(u * kw + v), dtype=number), out=who)
+    from_corner = np.arange(kh)[:, None] * (dilation[0] * width) + np.arange(kw) * dilation[1]
+    indices = from_corner.astype(np.int32).ravel()[winner]
+    indices += (top[:, None] * width + left).astype(np.int32)[:, :, None]
     return best.transpose(0, 3, 1, 2), indices.transpose(0, 3, 1, 2)
 
 
-def _inside(start: np.ndarray, dilation: int) -> np.ndarray:
-    """The first tap at or after pixel 0 of the windows along one axis that start at `start`."""
-    return start - np.minimum(start, 0) // dilation * dilation
+def _taps_before(start: np.ndarray, dilation: int) -> np.ndarray:
+    """How many taps come before pixel 0 in the windows along one axis that start at `start`."""
+    return -(np.minimum(start, 0) // dilation)
 
 
 @quiet

@@ -1,5 +1,4 @@
-"""Dropout over a counter-based random stream: the mask is a function of (seed, offset, position) and never
-stored.
+"""Dropout over a counter-based random stream: the mask follows from (seed, offset, position), unstored.
 
 The generator is Philox4x32-10 (Salmon, Moraes, Dror & Shaw 2011, "Parallel random numbers: as easy as 1, 2,
 3"): ten rounds of multiply and exchange turn a counter of four 32-bit words, under a key of two, into four
@@ -45,11 +44,10 @@ def _philox4x32(
 
 
 def _random_words(size: int, seed: int, offset: int) -> np.ndarray:
-    """The first `size` uint32 words of stream (`seed`, `offset`): word ``i`` is number ``i % 4`` of block ``i
-    // 4``.
+    """The first `size` uint32 words of stream (`seed`, `offset`).
 
-    A block's counter is ``(block low, block high, offset low, offset high)``, its key ``(seed low, seed
-    high)``.
+    Word i is number ``i % 4`` of block ``i // 4``; a block's counter is (block low, block high, offset low,
+    offset high), its key (seed low, seed high).
     """
     block = np.arange(-(-size // 4), dtype=np.uint64)
     fixed = np.array([offset & _LOW, offset >> 32], np.uint64)
@@ -93,6 +91,5 @@ def dropout(x: np.ndarray, p: float, seed: int, offset: int) -> np.ndarray:
 
 @quiet
 def dropout_backward(grad: np.ndarray, p: float, seed: int, offset: int) -> np.ndarray:
-    """Gradient of :func:`dropout`: the same mask, made again from (`seed`, `offset`), and the same factor, on
-    `grad`."""
+    """Gradient of :func:`dropout`: the same mask, made again, and the same factor, on `grad`."""
     return _drop(grad, p, seed, offset)

@@ -15,8 +15,7 @@ Table = list[tuple[np.ndarray, ...]]
 
 
 def bind(params: Sequence[np.ndarray], *lists: Sequence[np.ndarray]) -> Table:
-    """A table with a row ``(param, grad, state ..., scratch)`` for each parameter, as flat views in memory
-    order.
+    """A table with a row (param, grad, state ..., scratch) for each parameter: flat views, in memory order.
 
     Parameters
     ----------
@@ -27,8 +26,8 @@ def bind(params: Sequence[np.ndarray], *lists: Sequence[np.ndarray]) -> Table:
     Raises
     ------
     ValueError
-        A list has another length than `params`, or an array another shape, dtype or memory order than its
-        parameter.
+        A list has another length than `params`, or an array another shape, dtype or memory order than the
+        parameter it goes with.
     """
     for arrays in lists:
         if len(arrays) != len(params):
@@ -73,8 +72,9 @@ def sgd(
     table : of rows (param, grad) without momentum, (param, grad, buffer) with it
     """
     for param, grad, *buffers, step in table:
-        np.multiply(param, weight_decay, out=step)
-        step += grad
+        step[...] = grad
+        if weight_decay:  # not always: 0 times an infinite parameter would be NaN
+            step += weight_decay * param
         if momentum:
             (buffer,) = buffers
             if first:
@@ -103,12 +103,11 @@ def adam(
     decoupled: bool,
     step: int,
 ) -> None:
-    """``m ← β₁ m + (1 − β₁) g``; ``v ← β₂ v + (1 − β₂) g²``; ``p ← p − lr · m̂ / (√v̂ + eps)`` (Kingma & Ba
-    2015).
+    """``m ← β₁ m + (1 − β₁) g``; ``v ← β₂ v + (1 − β₂) g²``; ``p ← p − lr · m̂ / (√v̂ + eps)``.
 
-    ``m̂ = m / (1 − β₁ᵗ)`` and ``v̂ = v / (1 − β₂ᵗ)`` with t = `step`, which counts from 1. Weight decay is
-    added to the gradient, or with `decoupled` shrinks the parameter by ``lr · weight_decay`` first (AdamW,
-    Loshchilov & Hutter 2019).
+    This is Adam (Kingma & Ba 2015): ``m̂ = m / (1 − β₁ᵗ)`` and ``v̂ = v / (1 − β₂ᵗ)`` with t = `step`, which
+    counts from 1. Weight decay is added to the gradient, or with `decoupled` shrinks the parameter by
+    ``lr · weight_decay`` first (AdamW, Loshchilov & Hutter 2019).
 
     Parameters
     ----------

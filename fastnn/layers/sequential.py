@@ -1,0 +1,177 @@
+"""Layers one after another.
+
+A plan made once says what a forward calls: a Linear or Conv2d and the activation behind it become one call,
+and layers that only pass values on are spared the copy they would make alone. Every layer still keeps what
+its own backward needs, so backward is no more than the layers' backwards in reverse.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any, overload
+
+import numpy as np
+
+from fastnn.backend import get_backend
+from fastnn.layers.activation import FromOutput, ReLU, Sigmoid, Tanh
+from fastnn.layers.base import Layer, PassThrough
+from fastnn.layers.conv import Conv2d
+from fastnn.layers.linear import Linear
+
+
+class Sequential(Layer):
+    """Each layer's output is the next one's input. It is a layer itself, and may contain others of its kind.
+
+    Parameters
+    ----------
+    *layers : Layer
+        Each at most once: a layer keeps what its backward needs, so it cannot be in two places.
+
+    Raises
+    ------
+    TypeError
+        Something is no layer.
+    ValueError
+        There is no layer, or one is there twice.
+    """
+
+    def __init__(self, *layers: Layer) -> None:
+        for layer in layers:
+            if not isinstance(layer, Layer):
+                raise TypeError(f"Sequential(*layers) takes layers, got a {type(layer).__name__}")
+        if not layers:
+            raise ValueError("Sequential needs at least one layer")
+        self._layers = layers
+        leaves = list(self._leaves())
+        if len({id(leaf) for leaf in leaves}) < len(leaves):
+            raise ValueError(
+                "a layer is there twice: make a second one, since each keeps what its own backward needs"
+            )
+        for name, parameter in self.named_parameters():
+            parameter.name = name
+        self._forward_plan = _forward_plan(leaves)
+        self._backward_plan = _backward_plan(leaves)
+        # Without an input gradient, backward ends at the first layer that has parameters.
+        trained = [i for i, leaf in enumerate(leaves) if leaf.parameters()]
+        self._first_trained = leaves[trained[0]] if trained else None
+        self._after_first = _backward_plan(leaves, trained[0] + 1) if trained else []
+
+    def _leaves(self) -> Iterator[Layer]:
+        """The layers, with those of nested Sequentials in their places."""
+        for layer in self._layers:
+            if type(layer) is Sequential:  # a subclass may do more than its layers
+                yield from layer._leaves()
+            else:
+                yield layer
+
+    def _children(self) -> Iterator[tuple[str, Layer]]:
+        return ((str(i), layer) for i, layer in enumerate(self._layers))
+
+    def forward(self, x: Any, training: bool = False) -> Any:
+        if type(x) is np.ndarray:
+            backend = get_backend()
+            if backend.room == "cuda":
+                x = backend.asarray(x)
+        for run, fused_as, activation in self._forward_plan:
+            if activation is None:
+                x = run(x, training)
+            else:
+                x = run(x, training, fused_as)
+                activation._saved = x if training else None
+        return x
+
+    def backward(self, grad: Any, input_grad: bool = True) -> Any:
+        if input_grad:
+            for run in self._backward_plan:
+                grad = run(grad)
+            return grad
+        for run in self._after_first:
+            grad = run(grad)
+        if self._first_trained is not None:
+            self._first_trained.backward(grad, input_grad=False)
+        return None
+
+    def summary(self, input_shape: tuple[int, ...]) -> str:
+        """A table of the layers with their output shapes and numbers of parameters.
+
+        Parameters
+        ----------
+        input_shape : tuple of int
+            Of one example, without N: ``(1, 28, 28)``.
+        """
+        parameters = self.parameters()
+        dtype = parameters[0].data.dtype if parameters else np.float32
+        x = np.empty((0, *input_shape), dtype)  # an empty batch has shapes, and costs nothing
+        rows = [("layer", "output", "parameters"), ("input", _shape(input_shape), "")]
+        for leaf in self._leaves():
+            x = leaf.forward(x)
+            count = sum(p.data.size for p in leaf.parameters())
+            rows.append((repr(leaf), _shape(x.shape[1:]), f"{count:,}" if count else ""))
+        rows.append(("total", "", f"{sum(p.data.size for p in parameters):,}"))
+        first, second, third = (max(len(row[i]) for row in rows) for i in range(3))
+        return "\n".join(f"{a:<{first}}  {b:<{second}}  {c:>{third}}".rstrip() for a, b, c in rows)
+
+    def __len__(self) -> int:
+        return len(self._layers)
+
+    def __iter__(self) -> Iterator[Layer]:
+        return iter(self._layers)
+
+    @overload
+    def __getitem__(self, index: int) -> Layer: ...
+    @overload
+    def __getitem__(self, index: slice) -> tuple[Layer, ...]: ...
+    def __getitem__(self, index: int | slice) -> Layer | tuple[Layer, ...]:
+        return self._layers[index]
+
+    def __repr__(self) -> str:
+        inside = "".join(f"    {line}\n" for layer in self._layers for line in f"{layer!r},".splitlines())
+        return f"{type(self).__name__}(\n{inside})"
+
+
+def _shape(shape: tuple[int, ...]) -> str:
+    return " x ".join(map(str, shape))
+
+
+def _plain(layer: Layer) -> bool:
+    """Whether it is just what its class here is: a subclass may have a forward of its own."""
+    return type(layer) in (Linear, Conv2d, ReLU, Sigmoid, Tanh)
+
+
+def _forward_plan(leaves: list[Layer]) -> list[tuple[Callable[..., Any], str | None, FromOutput | None]]:
+    """What to call, and for a fused pair the activation's name and the layer that is to keep the output."""
+    plan: list[tuple[Callable[..., Any], str | None, FromOutput | None]] = []
+    i = 0
+    while i < len(leaves):
+        leaf, following = leaves[i], leaves[i + 1] if i + 1 < len(leaves) else None
+        if (
+            isinstance(leaf, (Linear, Conv2d))
+            and isinstance(following, FromOutput)
+            and _plain(leaf)
+            and _plain(following)
+        ):
+            plan.append((leaf.forward_with, following.fused_as, following))
+            i += 2
+            continue
+        if (
+            isinstance(leaf, PassThrough)
+            and type(leaf).forward is PassThrough.forward
+            and following is not None
+        ):
+            plan.append((leaf.pass_on, None, None))
+        else:
+            plan.append((leaf.forward, None, None))
+        i += 1
+    return plan
+
+
+def _backward_plan(leaves: list[Layer], start: int = 0) -> list[Callable[[Any], Any]]:
+    """The backwards of the layers from number `start` on, last layer first."""
+    plan: list[Callable[[Any], Any]] = []
+    for i in range(len(leaves) - 1, start - 1, -1):
+        leaf = leaves[i]
+        if isinstance(leaf, PassThrough) and type(leaf).backward is PassThrough.backward and i > 0:
+            plan.append(leaf.pass_back)
+        else:
+            plan.append(leaf.backward)
+    return plan
