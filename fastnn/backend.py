@@ -1,8 +1,9 @@
 """The switch: which implementation of the kernels runs.
 
-Two rules hold everywhere. *Where an array lives says the device*: a CuPy array always goes to the ``cupy`` backend.
-*The switch says the implementation*: host arrays go to the backend chosen by :func:`set_backend` (the process default,
-initially ``FASTNN_BACKEND`` or ``"numba"``) or, inside it, by :func:`use_backend`. Nothing ever falls back silently.
+Two rules hold everywhere. *Where an array lives says the device*: a CuPy array always goes to the ``cupy``
+backend. *The switch says the implementation*: host arrays go to the backend chosen by :func:`set_backend`
+(the process default, initially ``FASTNN_BACKEND`` or ``"numba"``) or, inside it, by :func:`use_backend`.
+Nothing ever falls back silently.
 
 Kernel modules are imported when first touched, so that importing the package needs neither Numba nor CuPy.
 """
@@ -46,7 +47,8 @@ class Backend:
         self.room = room
 
     def __getattr__(self, attribute: str) -> Any:
-        # Reached once per attribute: what is found is stored on the instance, so later reads cost a dict lookup.
+        # Reached once per attribute: what is found is stored on the instance, so later reads cost a dict
+        # lookup.
         value: ModuleType
         if attribute in STEMS:
             value = importlib.import_module(f"fastnn.kernels.{self.room}.{attribute}")
@@ -76,7 +78,9 @@ class Backend:
             self.xp.cuda.get_current_stream().synchronize()
 
 
-_backends = {b.name: b for b in (Backend("numpy", "reference"), Backend("numba", "cpu"), Backend("cupy", "cuda"))}
+_backends = {
+    b.name: b for b in (Backend("numpy", "reference"), Backend("numba", "cpu"), Backend("cupy", "cuda"))
+}
 _override: ContextVar[Backend | None] = ContextVar("fastnn_backend", default=None)
 _default: Backend | None = None
 
@@ -97,7 +101,7 @@ def _why_not(name: str) -> str | None:
         if importlib.util.find_spec("fastnn.kernels.cuda.linear") is None:
             return "this build of fastnn has no CUDA kernels"
         if importlib.util.find_spec("cupy") is None:
-            return "CuPy is not installed: pip install 'fastnn-kernels[cuda13x]' (or [cuda12x] for a CUDA 12 driver)"
+            return "CuPy is not installed: pip install 'fastnn-kernels[cuda13x]' (CUDA 12 driver: [cuda12x])"
         from fastnn.kernels.cuda import device  # probes the driver: only now, since it initialises CUDA
 
         return device.why_not()
@@ -107,7 +111,8 @@ def _why_not(name: str) -> str | None:
 def available_backends() -> dict[str, str | None]:
     """Each backend's name with None where it can run here, else with the reason and what to install.
 
-    Asking probes the CUDA driver where CuPy is installed; a process that forks later should ask first in a child.
+    Asking probes the CUDA driver where CuPy is installed; a process that forks later should ask first in a
+    child.
     """
     return {name: _why_not(name) for name in _backends}
 
@@ -172,7 +177,8 @@ _stream = [int(_rng.integers(2**63)), 0]
 
 
 def seed(n: int) -> None:
-    """Restart every source of randomness in fastnn (initial weights, dropout, shuffling) from `n`, 0 <= n < 2**63."""
+    """Restart every source of randomness in fastnn (initial weights, dropout, shuffling) from `n`, 0 <= n <
+    2**63."""
     global _rng
     if not 0 <= n < 2**63:
         raise ValueError(f"seed must be in 0 ... 2**63 - 1, got {n}")
@@ -186,7 +192,8 @@ def rng() -> np.random.Generator:
 
 
 def next_stream() -> tuple[int, int]:
-    """``(seed, offset)`` of a fresh counter-based random stream; each call gives one never given since :func:`seed`."""
+    """``(seed, offset)`` of a fresh counter-based random stream; each call gives one never given since
+    :func:`seed`."""
     _stream[1] += 1
     return _stream[0], _stream[1]
 
@@ -212,7 +219,8 @@ def set_num_threads(n: int) -> None:
 
 
 def get_num_threads() -> int:
-    """How many threads the numba backend uses: ``FASTNN_NUM_THREADS``, else the CPUs this process may run on."""
+    """How many threads the numba backend uses: ``FASTNN_NUM_THREADS``, else the CPUs this process may run
+    on."""
     from fastnn.kernels.cpu import threads
 
     return threads.get_num_threads()

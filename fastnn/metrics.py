@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from fastnn.backend import backend_of
+from fastnn.backend import backend_of, is_device_array
 
 
 def accuracy(logits: Any, targets: Any, threshold: float = 0.5) -> float:
@@ -28,8 +28,8 @@ def accuracy(logits: Any, targets: Any, threshold: float = 0.5) -> float:
     ValueError
         The shapes do not go together.
     """
-    true = _labels(targets, None)
-    predicted = _labels(logits, threshold)
+    logits, targets = _on_one_device(logits, targets)
+    true, predicted = _labels(targets, None), _labels(logits, threshold)
     if true.shape != predicted.shape:
         raise ValueError(f"logits of shape {logits.shape} do not go with targets of shape {targets.shape}")
     return _share(predicted == true)
@@ -53,6 +53,7 @@ def top_k_accuracy(logits: Any, targets: Any, k: int) -> float:
     ValueError
         The shapes do not go together, or `k` or a label is out of range.
     """
+    logits, targets = _on_one_device(logits, targets)
     true = _labels(targets, None)
     if logits.ndim != 2 or true.shape != logits.shape[:1]:
         raise ValueError(f"logits of shape {logits.shape} do not go with targets of shape {targets.shape}")
@@ -60,7 +61,7 @@ def top_k_accuracy(logits: Any, targets: Any, k: int) -> float:
     if not 1 <= k <= classes:
         raise ValueError(f"k must be in 1 ... {classes}, the number of classes, got {k}")
     _check_labels(true, classes, "targets")
-    xp = backend_of(logits).xp
+    xp = np if isinstance(logits, np.ndarray) else backend_of(logits).xp
     own = xp.take_along_axis(logits, true[:, None], axis=1)
     others_as_large = (logits >= own).sum(axis=1) - 1
     return _share((others_as_large < k) & (own[:, 0] == own[:, 0]))
@@ -104,6 +105,14 @@ def confusion_matrix(pred: Any, true: Any, classes: int, normalize: str | None =
         return counts
     totals = counts.sum(axis=1, keepdims=True)
     return np.divide(counts, totals, out=np.full(counts.shape, np.nan), where=totals > 0)
+
+
+def _on_one_device(a: Any, b: Any) -> tuple[Any, Any]:
+    """Both on the GPU where one of them is."""
+    if is_device_array(a) == is_device_array(b):
+        return a, b
+    backend = backend_of(a if is_device_array(a) else b)
+    return backend.asarray(a), backend.asarray(b)
 
 
 def _labels(x: Any, threshold: float | None) -> Any:

@@ -82,10 +82,10 @@ class Group:
         return {name: getattr(self, name) for name in ("lr_scale", *self._settings)}
 
     def load(self, settings: dict[str, Any], state: dict[str, list[Any]]) -> None:
-        """Take over settings and state, whose names and shapes have been checked."""
+        """Take over settings, and copies of the state: its names and shapes have been checked."""
         vars(self).update(settings)
         self.state = {
-            name: [_like(a, p.data) for a, p in zip(arrays, self.params, strict=True)]
+            name: [_like(a.copy(), p.data) for a, p in zip(arrays, self.params, strict=True)]
             for name, arrays in state.items()
         }
         self._unbind()
@@ -101,12 +101,7 @@ class Group:
 
 def _like(values: Any, data: Any) -> Any:
     """`values` (None: zeros) with the dtype, memory order and device of `data`."""
-    if (
-        values is not None
-        and values.dtype == data.dtype
-        and values.strides == data.strides
-        and type(values) is type(data)
-    ):
+    if type(values) is type(data) and (values.dtype, values.strides) == (data.dtype, data.strides):
         return values
     xp = _backend.backend_of(data).xp
     array = xp.zeros_like(data)
@@ -211,11 +206,7 @@ class Optimizer:
                 )
         self.lr, self.steps = state["lr"], state["steps"]
         for own, theirs in zip(self.groups, groups, strict=True):
-            # Copies: the arrays of the state may not become the ones that are updated in place.
-            own.load(
-                theirs["settings"],
-                {name: [a.copy() for a in arrays] for name, arrays in theirs["state"].items()},
-            )
+            own.load(theirs["settings"], theirs["state"])
 
     def __repr__(self) -> str:
         count = sum(len(group.params) for group in self.groups)
@@ -267,15 +258,8 @@ class SGD(Optimizer):
             momentum = group.momentum
             first = "momentum" not in group.state  # before bind, which makes the missing velocity
             update, table = group.bind(("momentum",) if momentum else ())
-            update.sgd(
-                table,
-                lr * group.lr_scale,
-                momentum,
-                group.dampening,
-                group.weight_decay,
-                group.nesterov,
-                first,
-            )
+            rate, decay = lr * group.lr_scale, group.weight_decay
+            update.sgd(table, rate, momentum, group.dampening, decay, group.nesterov, first)
 
 
 class Adam(Optimizer):

@@ -62,6 +62,7 @@ def curves(history: History, path: str | os.PathLike[str] | None = None, *, titl
     left, right = figure.subplots(1, 2)
     epochs = np.array(history.column("epoch"), float)
     steps = np.array(history.step_loss, float)
+    steps = steps[np.isfinite(steps)]  # a run ends with its first loss that is not
     per_epoch = history.epochs[0]["steps"] if history.epochs else max(1, len(steps))
     if len(steps) > 1:
         groups = np.array_split(steps, min(400, len(steps)))
@@ -88,10 +89,9 @@ def curves(history: History, path: str | os.PathLike[str] | None = None, *, titl
             axes.legend(frameon=False)
     if title:
         figure.suptitle(title, fontsize=11)
-    finite = steps[np.isfinite(steps)]
-    if len(finite):  # a spike of a few steps must not flatten everything else
-        top = max([float(np.quantile(finite, 0.995)), *_finite(_floats(history, "loss", "val_loss"))])
-        left.set_ylim(min(0.0, float(finite.min())), 1.05 * top if top > 0 else None)
+    if len(steps):  # a spike of a few steps must not flatten everything else
+        top = max([float(np.quantile(steps, 0.995)), *_finite(_floats(history, "loss", "val_loss"))])
+        left.set_ylim(min(0.0, float(steps.min())), 1.05 * top if top > 0 else None)
     scores = _finite(_floats(history, "accuracy", "val_accuracy"))
     room = 0.05 * (max(scores, default=1.0) - min(scores, default=0.0)) or 0.01
     right.set_ylim(max(0.0, min(scores, default=0.0) - room), min(1.0, max(scores, default=1.0) + room))
@@ -206,13 +206,14 @@ def misclassified(
     wrong = np.flatnonzero(true != predicted)
     shown = wrong[:limit]
     name = str if class_names is None else class_names.__getitem__
-    figure, cells = _grid(len(shown), max(1, min(8, len(shown))), title_lines=1 if class_names is None else 2)
+    two_lines = class_names is not None and max(map(len, class_names)) > 3
+    figure, cells = _grid(len(shown), max(1, min(8, len(shown))), title_lines=1 + two_lines)
     low, high = float(images.min(initial=0)), float(images.max(initial=0))
     for axes, index in zip(cells, shown, strict=False):
         image = ((images[index] - low) / ((high - low) or 1.0)).transpose(1, 2, 0)
         axes.imshow(image if image.shape[2] == 3 else 1 - image[:, :, 0], cmap="gray", vmin=0, vmax=1)
-        line = " " if class_names is None else "\n"
-        axes.set_title(f"{name(true[index])}{line}\N{RIGHTWARDS ARROW} {name(predicted[index])}", fontsize=9)
+        gap = "\n" if two_lines else " "
+        axes.set_title(f"{name(true[index])}{gap}\N{RIGHTWARDS ARROW} {name(predicted[index])}", fontsize=9)
     figure.suptitle(f"{len(wrong)} of {len(true)} wrong (true \N{RIGHTWARDS ARROW} predicted)", fontsize=11)
     return _finish(figure, path)
 

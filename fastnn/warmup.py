@@ -36,7 +36,7 @@ def _calls(dtype: Any) -> list[tuple[str, Callable[[], Any]]]:
 
     x, weight, bias = draw(9, 20), draw(20, 10), draw(10)
     scores, labels, shares = draw(9, 10), np.arange(9), np.full((9, 10), 0.1, dtype)
-    images = nhwc(draw(2, 4, 8, 8))
+    images, pooled = nhwc(draw(2, 4, 8, 8)), nhwc(draw(2, 4, 4, 4))
     kernels = {groups: draw(6, 4 // groups, 3, 3) for groups in (1, 2)}
     columns = draw(2, 4 * 9, 36)
     ones, zeros = np.ones(4, dtype), np.zeros(4, dtype)
@@ -59,9 +59,10 @@ def _calls(dtype: Any) -> list[tuple[str, Callable[[], Any]]]:
         add(f"{name}_backward", getattr(F, f"{name}_backward"), scores, scores)
     add("gelu tanh", F.gelu, scores, approximate="tanh")
     add("gelu_backward tanh", F.gelu_backward, scores, scores, approximate="tanh")
-    add("max_pool2d", _max_pool_both_ways, images)
+    add("max_pool2d", F.max_pool2d, images, 2)
+    add("max_pool2d_backward", F.max_pool2d_backward, pooled, np.zeros(pooled.shape, np.int32), images.shape)
     add("avg_pool2d", F.avg_pool2d, images, 2)
-    add("avg_pool2d_backward", F.avg_pool2d_backward, nhwc(draw(2, 4, 4, 4)), images.shape, 2)
+    add("avg_pool2d_backward", F.avg_pool2d_backward, pooled, images.shape, 2)
     for data in (images, draw(9, 4)):
         for training in (True, False):
             add("batch_norm", F.batch_norm, data, ones, zeros, zeros.copy(), ones.copy(), training=training)
@@ -87,8 +88,3 @@ _OPTIMISERS: dict[str, Callable[[list[Parameter]], optim.Optimizer]] = {
     "RMSprop": optim.RMSprop,
     "RMSprop with momentum": lambda params: optim.RMSprop(params, momentum=0.9),
 }
-
-
-def _max_pool_both_ways(images: np.ndarray) -> None:
-    out, indices = F.max_pool2d(images, 2, return_indices=True)
-    F.max_pool2d_backward(out, indices, images.shape)

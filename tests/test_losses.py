@@ -15,14 +15,14 @@ from tests.backends import on_backend  # noqa: F401
 REDUCTIONS = ("mean", "batchmean", "sum")
 
 
-def operands(kind: str, dtype: Any = np.float64) -> tuple[np.ndarray, np.ndarray]:
+def operands(kind: str, dtype: Any = np.float64, n: int = 7) -> tuple[np.ndarray, np.ndarray]:
     rng = np.random.default_rng(1)
-    output = (3 * rng.standard_normal((7, 5))).astype(dtype)
+    output = (3 * rng.standard_normal((n, 5))).astype(dtype)
     if kind == "labels":
-        return output, rng.integers(0, 5, 7)
+        return output, rng.integers(0, 5, n)
     if kind == "probabilities":
-        return output, rng.dirichlet(np.ones(5), 7).astype(dtype)
-    return output, rng.random((7, 5)).astype(dtype)
+        return output, rng.dirichlet(np.ones(5), n).astype(dtype)
+    return output, rng.random((n, 5)).astype(dtype)
 
 
 CASES = [
@@ -38,7 +38,7 @@ CASES = [
 def test_object_gives_what_the_function_gives(
     backend: str, kind: Any, function: Any, targets: str, reduction: str
 ) -> None:
-    output, y = operands(targets, np.float32)
+    output, y = operands(targets, np.float32, n=200)
     expected, grad = function(output, y, reduction=reduction)
     loss = kind(reduction)
     assert loss.forward(output, y) == expected

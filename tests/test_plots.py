@@ -119,8 +119,8 @@ def test_misclassified_shows_the_wrong_ones_with_both_classes(tmp_path):
 
 def test_misclassified_in_colour_with_names():
     x = np.random.default_rng(0).random((2, 3, 4, 4))
-    figure = plots.misclassified(x, np.array([0, 1]), np.array([1, 1]), class_names=["cat", "dog"])
-    assert figure.axes[0].get_title() == "cat\n→ dog"
+    figure = plots.misclassified(x, np.array([0, 1]), np.array([1, 1]), class_names=["airplane", "ship"])
+    assert figure.axes[0].get_title() == "airplane\n→ ship"
     assert figure.axes[0].images[0].get_array().shape == (4, 4, 3)
 
 

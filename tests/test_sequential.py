@@ -114,6 +114,7 @@ def test_lenet_has_torch_s_output_and_gradients(backend: str) -> None:
         np.testing.assert_allclose(ours.grad, grad.T if grad.ndim == 2 else grad, rtol=1e-9, atol=1e-12)
 
 
+@pytest.mark.filterwarnings("ignore:Using padding='same'")  # torch's own, about a copy it makes
 @pytest.mark.parametrize(("kernel", "dilation"), [((3, 3), 1), ((2, 4), 1), ((2, 3), (3, 2)), ((1, 6), 1)])
 def test_padding_same_is_torch_s(backend: str, kernel: tuple[int, int], dilation: Any) -> None:
     torch = pytest.importorskip("torch")

@@ -278,8 +278,9 @@ import sys, numpy as np, fastnn
 sys.path.insert(0, sys.argv[3])
 from tests.test_training import blobs, network, trainer
 with fastnn.use_backend(sys.argv[2]):
-    model = network()
     x, y = blobs()
+    trainer(network()).fit(x, y, 1, 16, validation=(x, y))  # compiles
+    model = network()
     print("training", flush=True)
     t = trainer(model, checkpoint=sys.argv[1])
     history = t.fit(np.tile(x, (8, 1)), np.tile(y, 8), 60, 16, resume=True)

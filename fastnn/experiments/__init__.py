@@ -9,6 +9,6 @@ what.
 """
 
 from fastnn.experiments.base import NAMES, Experiment, Published, Setup, Variant, get
-from fastnn.experiments.running import run
+from fastnn.experiments.running import PICTURES, run
 
-__all__ = ["NAMES", "Experiment", "Published", "Setup", "Variant", "get", "run"]
+__all__ = ["NAMES", "PICTURES", "Experiment", "Published", "Setup", "Variant", "get", "run"]

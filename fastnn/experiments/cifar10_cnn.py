@@ -1,8 +1,7 @@
-"""cifar10-cnn: three convolutions, each with sigmoid and max-pooling, and a hidden layer on CIFAR-10.
+"""cifar10-cnn: three convolutions with max-pooling, and a hidden sigmoid layer, on CIFAR-10.
 
-The report's table gives the convolutions a sigmoid, its code none: `activation` chooses. Pixels run from 0 to
-1, and the initial weights are Glorot's uniform ones with zero biases, the defaults of the library that the
-report used.
+The report's table gives the convolutions a sigmoid, its code none. `activation` chooses: with it the network
+stays at chance at the published rates. Not stated: Glorot's uniform initial weights, pixels from 0 to 1.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ def build(
     lr: float = 0.015,
     momentum: float = 0.5,
     decay: float = 0.001,
-    activation: bool = True,
+    activation: bool = False,
 ) -> Setup:
     cifar = data.load_cifar10(root)
     train, validation = data.split(data.scale(cifar.x_train), cifar.y_train, (45_000, 5_000))

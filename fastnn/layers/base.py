@@ -114,7 +114,8 @@ class Layer:
         own = dict(self._arrays())
         serialize.check(own, {name: (array.shape, array.dtype) for name, array in state.items()}, "the state")
         for name, array in own.items():
-            array[...] = _backend.backend_of(array).xp.asarray(state[name])
+            on_gpu, backend = _backend.is_device_array(array), _backend.backend_of(array)
+            array[...] = backend.asarray(state[name]) if on_gpu else backend.to_numpy(state[name])
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write all parameters and buffers, by name, to an ``.npz`` or ``.safetensors`` file.

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from fastnn.backend import Backend
+from fastnn.backend import Backend, backend_of
 
 _NHWC, _NCHW = (0, 2, 3, 1), (0, 3, 1, 2)
 
@@ -47,6 +47,20 @@ class Rows:
         """Rows `start` to `stop` as they lie, without a copy."""
         out = self.array[start:stop]
         return out.transpose(_NCHW) if self.channels_last else out
+
+
+def examples_of(x: Any, y: Any) -> tuple[Rows, Rows]:
+    """Inputs and targets on the device where the inputs belong.
+
+    Raises
+    ------
+    ValueError
+        They are not equally many.
+    """
+    if len(x) != len(y):
+        raise ValueError(f"x has {len(x)} examples and y has {len(y)}")
+    device = backend_of(x)
+    return Rows(device, x), Rows(device, y)
 
 
 def permutation(seed: int, epoch: int, size: int) -> np.ndarray:

@@ -92,3 +92,10 @@ class Bar(Silent):
         from tqdm import tqdm
 
         tqdm.write(line)
+
+
+def display_for(progress: bool | Callable[[dict[str, Any]], Any]) -> Silent:
+    """What a Trainer's `progress` asks for."""
+    if callable(progress):
+        return Report(progress)
+    return Bar() if progress else Silent()

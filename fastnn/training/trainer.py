@@ -17,11 +17,11 @@ from fastnn import backend as _backend
 from fastnn import metrics
 from fastnn.training import diagnosis
 from fastnn.training.evaluation import BATCH, Criterion, outputs
-from fastnn.training.feed import Rows, Score, permutation
+from fastnn.training.feed import Rows, Score, examples_of, permutation
 from fastnn.training.history import History
 from fastnn.training.interrupt import CtrlC
 from fastnn.training.penalty import Penalty
-from fastnn.training.progress import Bar, Report, Silent
+from fastnn.training.progress import Silent, display_for
 from fastnn.training.run import Run
 
 
@@ -154,15 +154,15 @@ class Trainer:
             raise ValueError(f"batch_size must be >= 1 and epochs >= 0, got {batch_size} and {epochs}")
         if resume and self.checkpoint is None:
             raise ValueError("resume=True needs a Trainer with a checkpoint path")
-        data = _rows(x, y)
+        data = examples_of(x, y)
         examples = len(data[0])
         if examples == 0:
             raise ValueError("there are no examples to train on")
         shuffle_seed = None
         if shuffle:
             shuffle_seed = int(_backend.rng().integers(2**63)) if self.seed is None else self.seed
-        validating = None if validation is None else _rows(*validation)
-        display = self._display()
+        validating = None if validation is None else examples_of(*validation)
+        display = display_for(self.progress)
         run = Run(*data, validating, epochs, min(batch_size, examples), shuffle_seed)
         if resume and self.checkpoint is not None and self.checkpoint.exists():
             run.resume(self.checkpoint, self.model, self.optimizer)
@@ -186,7 +186,7 @@ class Trainer:
 
     def evaluate(self, x: Any, y: Any, batch_size: int = BATCH) -> tuple[float, float]:
         """The loss per example (L2 penalty included) and the metric over a data set, in inference mode."""
-        return self._evaluate(_rows(x, y), batch_size)
+        return self._evaluate(examples_of(x, y), batch_size)
 
     def outputs(self, x: Any, batch_size: int = BATCH) -> Any:
         """What the model makes of each row of `x`, in inference mode: logits, for a classifier."""
@@ -317,16 +317,3 @@ class Trainer:
     def _evaluate(self, data: tuple[Rows, Rows], batch_size: int = BATCH) -> tuple[float, float]:
         loss, score = self._criterion.evaluate(self.model, *data, batch_size)
         return (loss + Penalty(self.model.parameters(), self.l2).value() if self.l2 else loss), score
-
-    def _display(self) -> Silent:
-        if callable(self.progress):
-            return Report(self.progress)
-        return Bar() if self.progress else Silent()
-
-
-def _rows(x: Any, y: Any) -> tuple[Rows, Rows]:
-    """Inputs and targets on the device where the inputs belong."""
-    if len(x) != len(y):
-        raise ValueError(f"x has {len(x)} examples and y has {len(y)}")
-    device = _backend.backend_of(x)
-    return Rows(device, x), Rows(device, y)

@@ -1,6 +1,8 @@
-"""im2col and its adjoint col2im: the explicit columns of a convolution, for those who multiply them by themselves.
+"""im2col and its adjoint col2im: the explicit columns of a convolution, for those who multiply them by
+themselves.
 
-``conv.py`` does not need them. A task is one channel of one image; inside, a kernel tap moves a whole output row at a time.
+``conv.py`` does not need them. A task is one channel of one image; inside, a kernel tap moves a whole
+output row at a time.
 """
 
 from __future__ import annotations

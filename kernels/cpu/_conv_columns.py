@@ -1,8 +1,9 @@
 """The gradient of a convolution's input by columns: for few input channels, or a stride.
 
-``conv.py`` computes it as a convolution with flipped filters, whose result has the input's channels in the lanes of a vector: with 6 channels of 16
-lanes, most of the arithmetic is on nothing. Here dY W' gives all KH·KW·C gradients that one output pixel sends out, lanes full, a row of
-pixels at a time (it stays in the L1 cache), and they are added where they belong: a filter row at a time, since that is one run of memory.
+``conv.py`` computes it as a convolution with flipped filters, whose result has the input's channels in the
+lanes of a vector: with 6 channels of 16 lanes, most of the arithmetic is on nothing. Here dY W' gives all
+KH·KW·C gradients that one output pixel sends out, lanes full, a row of pixels at a time (it stays in the L1
+cache), and they are added where they belong: a filter row at a time, since that is one run of memory.
 """
 
 from __future__ import annotations
@@ -43,8 +44,9 @@ def _image(n, tiles, grad, weight, out, geometry):
     image[:] = 0
     run = KW if dw == 1 else 1  # neighbouring taps that are neighbours in memory
     for y in range(OH):
-        multiply(tiles, columns.ctypes.data, length, grad.ctypes.data + (n * OH + y) * OW * O * size, table, 1, no_offset, 1, O,
-                 weight.ctypes.data, length, 0, OW, length, 0, 0, size)  # fmt: skip
+        A, B = grad.ctypes.data + (n * OH + y) * OW * O * size, weight.ctypes.data
+        multiply(tiles, columns.ctypes.data, length, A, table, 1, no_offset, 1, O, B, length, 0, OW, length,
+                 0, 0, size)  # fmt: skip
         for f in range(KH):
             row = y * sh - ph + f * dh
             if row < 0 or row >= H:
@@ -54,7 +56,8 @@ def _image(n, tiles, grad, weight, out, geometry):
                 for q in range(0, KW, run):
                     column = z * sw - pw + q * dw
                     first, end = max(0, -column), min(run, W - column)
-                    # unsigned: for a signed index Numba tests whether it counts from the end, and then there is no vector code
+                    # unsigned: for a signed index Numba tests whether it counts from the end, and then
+                    # there is no vector code
                     target = np.uint64((row * W + column + first) * C)
                     source = np.uint64((f * KW + q + first) * C)
                     for i in range(np.uint64(max(end - first, 0) * C)):

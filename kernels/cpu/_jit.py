@@ -1,11 +1,13 @@
 """How every CPU kernel is compiled: the one place for flags, caching and the cache's validity.
 
-* ``fastmath`` without ``nnan`` and ``ninf``: NaN and Inf pass through a kernel as they do in NumPy. Functions whose rounding is
-  the point (range reduction in ``_math.py``) use :data:`EXACT`, which also forbids reassociation.
+* ``fastmath`` without ``nnan`` and ``ninf``: NaN and Inf pass through a kernel as they do in NumPy.
+  Functions whose rounding is the point (range reduction in ``_math.py``) use :data:`EXACT`, which also
+  forbids reassociation.
 * ``error_model="numpy"``: a division by zero gives Inf, not an exception, and so no branch.
 * Nothing is compiled at import: a function compiles when it is first called with given dtypes.
-* The on-disk cache is keyed by the source of the whole room. Numba stamps only the file of the function itself, but a kernel
-  inlines helpers of other files: without this an edited helper would live on in its callers' cached code.
+* The on-disk cache is keyed by the source of the whole room. Numba stamps only the file of the function
+  itself, but a kernel inlines helpers of other files: without this an edited helper would live on in its
+  callers' cached code.
 * A cache that cannot be written or read is no cache: kernels are then compiled afresh, with one warning.
 """
 
@@ -53,8 +55,8 @@ def _warn_once(reason: object) -> None:
 class _RoomCache(FunctionCache):
     """Numba's function cache with a key of our own, where no failure of the disk is fatal.
 
-    The key is the source of the room and, for functions made by a factory, the name of the variant. (Numba would hash the
-    closure instead, and a pickled intrinsic differs from process to process.)
+    The key is the source of the room and, for functions made by a factory, the name of the variant. (Numba
+    would hash the closure instead, and a pickled intrinsic differs from process to process.)
     """
 
     def __init__(self, function: Callable, variant: str) -> None:
@@ -67,7 +69,9 @@ class _RoomCache(FunctionCache):
     def load_overload(self, sig: Any, target_context: Any) -> Any:
         try:
             return super().load_overload(sig, target_context)
-        except Exception as error:  # an unreadable or damaged entry, whatever it makes the unpickler raise, is a miss
+        except (
+            Exception
+        ) as error:  # an unreadable or damaged entry, whatever it makes the unpickler raise, is a miss
             _warn_once(error)
             return None
 
@@ -102,16 +106,18 @@ def inline(function: Callable | None = None, *, fastmath: set[str] = FAST) -> An
 
 
 def native(signature: Any, function: Callable, *, variant: str) -> int:
-    """Compile `function` to a C function of `signature`, cached like a kernel, and return the address of its code.
+    """Compile `function` to a C function of `signature`, cached like a kernel, and return the address of
+    its code.
 
-    Kernels call it through that address. Compiled into each kernel instead, the micro-kernel would cost every one of them
-    a second of compilation.
+    Kernels call it through that address. Compiled into each kernel instead, the micro-kernel would cost
+    every one of them a second of compilation.
     """
     options = {"fastmath": FAST, "error_model": "numpy", "nopython": True}
     compiled = CFunc(function, normalize_signature(signature), locals={}, options=options)
     _enable_cache(compiled, function, variant)
     compiled.compile()
     _keep_alive.append(compiled)
+    assert compiled.address is not None
     return compiled.address
 
 

@@ -1,9 +1,11 @@
-"""exp, expm1, sigmoid, tanh for float32 and float64, written so that LLVM turns a loop over them into vector code.
+"""exp, tanh, sigmoid, log, log1p for float32 and float64, written so that LLVM turns a loop over them into
+vector code.
 
-A call to libm stops vectorisation; these are straight lines of arithmetic. e^x is 2^n e^r with n = round(x / ln 2) and
-|r| <= ln 2 / 2. e^r is its Taylor series up to the last term that a rounding would notice; n ln 2 is taken off in two parts (Cody
-and Waite 1980), the first so short that its product with n is exact; 2^n is put into the exponent's bits, in two factors, so that
-results reach down into the denormals and up to Inf as they should. NaN and ±Inf give what NumPy gives.
+A call to libm stops vectorisation; these are straight lines of arithmetic. e^x is 2^n e^r with n = round(x
+/ ln 2) and |r| <= ln 2 / 2. e^r is its Taylor series up to the last term that a rounding would notice; n ln
+2 is taken off in two parts (Cody and Waite 1980), the first so short that its product with n is exact; 2^n
+is put into the exponent's bits, in two factors, so that results reach down into the denormals and up to Inf
+as they should. NaN and ±Inf give what NumPy gives.
 
 These functions rest on exact rounding: nothing here may be reassociated (see `EXACT`).
 """
@@ -23,7 +25,9 @@ from ._jit import EXACT, inline
 @intrinsic
 def _float_of_bits(typingctx, bits):
     """The float32 (float64) whose bits are the int32 (int64) `bits`."""
-    result, kind = (types.float32, ir.FloatType()) if bits == types.int32 else (types.float64, ir.DoubleType())
+    result, kind = (
+        (types.float32, ir.FloatType()) if bits == types.int32 else (types.float64, ir.DoubleType())
+    )
     return result(bits), lambda context, builder, signature, args: builder.bitcast(args[0], kind)
 
 
@@ -32,8 +36,18 @@ _one4, _one8, _two4, _two8 = f4(1), f8(1), f4(2), f8(2)
 _c4 = [f4(1 / math.factorial(k)) for k in range(8)]
 _c8 = [f8(1 / math.factorial(k)) for k in range(14)]
 # adding and subtracting 1.5 * 2**(bits of the mantissa) rounds to an integer
-_log2e4, _round4, _high4, _low4 = f4(1 / math.log(2)), f4(1.5 * 2**23), f4(0.693359375), f4(-2.12194440054690583e-4)
-_log2e8, _round8, _high8, _low8 = f8(1 / math.log(2)), f8(1.5 * 2**52), f8(0.693145751953125), f8(1.42860682030941723e-6)
+_log2e4, _round4, _high4, _low4 = (
+    f4(1 / math.log(2)),
+    f4(1.5 * 2**23),
+    f4(0.693359375),
+    f4(-2.12194440054690583e-4),
+)
+_log2e8, _round8, _high8, _low8 = (
+    f8(1 / math.log(2)),
+    f8(1.5 * 2**52),
+    f8(0.693145751953125),
+    f8(1.42860682030941723e-6),
+)
 _min4, _max4, _min8, _max8 = f4(-104), f4(89), f8(-746), f8(710)  # beyond: 0 and Inf
 a2, a3, a4, a5, a6, a7 = _c4[2:]
 b2, b3, b4, b5, b6, b7, b8, b9, b10, b11, b12, b13 = _c8[2:]
@@ -149,11 +163,94 @@ def _sigmoid(x):
     return (lambda x: _sigmoid4(x)) if x == types.float32 else (lambda x: _sigmoid8(x))
 
 
+@intrinsic
+def _bits_of_float(typingctx, x):
+    """The bits of a float32 (float64) as an int32 (int64)."""
+    result, kind = (types.int32, ir.IntType(32)) if x == types.float32 else (types.int64, ir.IntType(64))
+    return result(x), lambda context, builder, signature, args: builder.bitcast(args[0], kind)
+
+
+_ln2_4, _ln2_8 = f4(math.log(2)), f8(math.log(2))
+_root4, _root8 = np.int32(0x3F3504F3), np.int64(0x3FE6A09E667F3BCD)  # the bits of sqrt(1/2)
+e3, e5, e7, e9, e11, e13, e15, e17 = (f4(1 / n) for n in range(3, 18, 2))
+d3, d5, d7, d9, d11, d13, d15, d17, d19, d21 = (f8(1 / n) for n in range(3, 22, 2))
+
+
+# log m = 2 artanh s with s = (m - 1) / (m + 1); artanh s = s + s^3/3 + s^5/5 + ...
+@inline(fastmath=EXACT)
+def _log4(x):
+    """log x for a normal x > 0: x = 2^k m with m in [sqrt(1/2), sqrt(2))."""
+    k = np.int32((_bits_of_float(x) - _root4) >> np.int32(23))
+    m = _float_of_bits(np.int32(_bits_of_float(x) - (k << np.int32(23))))
+    s = (m - _one4) / (m + _one4)
+    t = s * s
+    return f4(k) * _ln2_4 + _two4 * (s + s * t * (e3 + t * (e5 + t * (e7 + t * e9))))
+
+
+@inline(fastmath=EXACT)
+def _log8(x):
+    k = np.int64((_bits_of_float(x) - _root8) >> np.int64(52))
+    m = _float_of_bits(np.int64(_bits_of_float(x) - (k << np.int64(52))))
+    s = (m - _one8) / (m + _one8)
+    t = s * s
+    high = d13 + t * (d15 + t * (d17 + t * (d19 + t * d21)))
+    return f8(k) * _ln2_8 + _two8 * (s + s * t * (d3 + t * (d5 + t * (d7 + t * (d9 + t * (d11 + t * high))))))
+
+
+@inline(fastmath=EXACT)
+def _log1p4(x):
+    """log (1 + x) for 0 <= x <= 1, where s <= 1/3."""
+    s = x / (x + _two4)
+    t = s * s
+    high = e11 + t * (e13 + t * (e15 + t * e17))
+    return _two4 * (s + s * t * (e3 + t * (e5 + t * (e7 + t * (e9 + t * high)))))
+
+
+@inline(fastmath=EXACT)
+def _log1p8(x):
+    """log (1 + x) for 0 <= x <= 1: by log, and what rounding took from 1 + x put back."""
+    y = _one8 + x
+    return _log8(y) + (x - (y - _one8)) / y
+
+
+def log(x):
+    """log x for a normal positive float32 or float64 inside a kernel; anything else gives nonsense."""
+    raise NotImplementedError("for compiled code only")
+
+
+def log1p(x):
+    """log (1 + x) for x in [0, 1], likewise; NaN stays NaN."""
+    raise NotImplementedError("for compiled code only")
+
+
+@overload(log)
+def _log(x):
+    return (lambda x: _log4(x)) if x == types.float32 else (lambda x: _log8(x))
+
+
+@overload(log1p)
+def _log1p(x):
+    return (lambda x: _log1p4(x)) if x == types.float32 else (lambda x: _log1p8(x))
+
+
 def like(x, value):
-    """`value` in the type of `x`, inside a kernel: with a bare literal, float32 arithmetic would go on in float64."""
+    """`value` in the type of `x`, inside a kernel: with a bare literal, float32 arithmetic would go on in
+    float64."""
     raise NotImplementedError("for compiled code only")
 
 
 @overload(like)
 def _like(x, value):
-    return (lambda x, value: np.float32(value)) if x == types.float32 else (lambda x, value: np.float64(value))
+    return (
+        (lambda x, value: np.float32(value)) if x == types.float32 else (lambda x, value: np.float64(value))
+    )
+
+
+def itemsize(x):
+    """The bytes of a float32 or float64, inside a kernel."""
+    raise NotImplementedError("for compiled code only")
+
+
+@overload(itemsize)
+def _itemsize(x):
+    return (lambda x: 4) if x == types.float32 else (lambda x: 8)

@@ -1,7 +1,8 @@
 """How arrays lie in memory: what a kernel may be handed, and how it gets there.
 
-Compiled kernels take C-contiguous, aligned, writeable arrays only, so that each is compiled once per dtype; everything else is brought
-into that form here, at the price of one copy. Images travel as NHWC arrays: the channels-last memory of a logical NCHW array.
+Compiled kernels take C-contiguous, aligned, writeable arrays only, so that each is compiled once per dtype;
+everything else is brought into that form here, at the price of one copy. Images travel as NHWC arrays: the
+channels-last memory of a logical NCHW array.
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ def plain(x: np.ndarray) -> np.ndarray:
 
 
 def nhwc(x: np.ndarray) -> np.ndarray:
-    """The channels-last array of logical NCHW `x`: its own memory where that already is channels-last, else a copy."""
+    """The channels-last array of logical NCHW `x`: its own memory where that already is channels-last, else
+    a copy."""
     view = x.transpose(0, 2, 3, 1)
     if view.flags.carray:
         return view
@@ -42,8 +44,9 @@ _guard = threading.Lock()
 def empty(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
     """``np.empty``, out of memory that an earlier result has let go of.
 
-    The C library gives large blocks back to the system and has every page of the next one zeroed: for a layer's output that can take longer
-    than computing it. Here a block is lent again once nobody holds an array on it, which its reference count tells.
+    The C library gives large blocks back to the system and has every page of the next one zeroed: for a
+    layer's output that can take longer than computing it. Here a block is lent again once nobody holds an
+    array on it, which its reference count tells.
     """
     size = dtype.itemsize
     for n in shape:
@@ -94,11 +97,16 @@ def empty_nchw(n: int, c: int, h: int, w: int, dtype: np.dtype) -> tuple[np.ndar
 
 
 def flat(x: np.ndarray) -> np.ndarray:
-    """The elements of `x` in memory order as a 1-D array: a view where `x` is dense in any axis order, else of a copy."""
+    """The elements of `x` in memory order as a 1-D array: a view where `x` is dense in any axis order, else
+    of a copy."""
     if x.flags.carray:
         return x.reshape(-1)
     dense = x.transpose(memory_order(x))
-    return dense.reshape(-1) if dense.flags.carray else np.array(x, order="K", copy=True).transpose(memory_order(x)).reshape(-1)
+    return (
+        dense.reshape(-1)
+        if dense.flags.carray
+        else np.array(x, order="K", copy=True).transpose(memory_order(x)).reshape(-1)
+    )
 
 
 def memory_order(x: np.ndarray) -> list[int]:

@@ -1,7 +1,9 @@
-"""Activations and their gradients. The elementwise ones are one-line functions; the loop around them is written once.
+"""Activations and their gradients. The elementwise ones are one-line functions; the loop around them is
+written once.
 
-Arrays are walked in memory order whatever their axes: an elementwise result does not depend on where an element belongs, so
-channels-last memory costs nothing. Softmax works on rows, so its axis is brought to the end first.
+Arrays are walked in memory order whatever their axes: an elementwise result does not depend on where an
+element belongs, so channels-last memory costs nothing. Softmax works on rows, so its axis is brought to the
+end first.
 """
 
 from __future__ import annotations
@@ -19,7 +21,12 @@ from ._memory import empty_like, flat, plain
 from .threads import parallel_for, pool
 
 _CHUNK = 16384  # elements in a task: a few µs of work
-_ROOT_HALF, _ROOT_2_OVER_PI, _ROOT_2PI, _CUBIC = math.sqrt(0.5), math.sqrt(2 / math.pi), math.sqrt(2 * math.pi), 0.044715
+_ROOT_HALF, _ROOT_2_OVER_PI, _ROOT_2PI, _CUBIC = (
+    math.sqrt(0.5),
+    math.sqrt(2 / math.pi),
+    math.sqrt(2 * math.pi),
+    0.044715,
+)
 
 
 # y = f(x, s), s a parameter of some
@@ -144,12 +151,29 @@ def _backward(name, grad, saved, s=0.0):
     return out
 
 
-def apply(out, activation):
-    """`activation` of a fresh array `out`, in place, for those that the register tile does not apply itself (it does ReLU)."""
-    if activation is not None and activation != "relu":
-        memory = flat(out)
-        _map("_" + activation)(pool(), memory, memory, out.dtype.type(0.01 if activation == "leaky_relu" else 0.0))
-    return out
+# How the kernels that end in an activation are told which; the register tile itself does the ReLU
+CODES = {None: 0, "relu": 1, "sigmoid": 2, "tanh": 3, "leaky_relu": 4, "gelu": 5}
+
+
+@inline
+def finish(values, code):
+    """Apply activation `code` in place to results that are still in the cache.
+
+    One array, since with an input and an output the compiler would have to fear that they overlap, which
+    here they do.
+    """
+    if code == 2:
+        for i in range(values.size):
+            values[i] = sigmoid_of(values[i])
+    elif code == 3:
+        for i in range(values.size):
+            values[i] = tanh_of(values[i])
+    elif code == 4:
+        for i in range(values.size):
+            values[i] = _leaky_relu(values[i], like(values[i], 0.01))
+    elif code == 5:
+        for i in range(values.size):
+            values[i] = _gelu(values[i], values[i])
 
 
 def relu(x):
@@ -193,34 +217,49 @@ def gelu_backward(grad, x, approximate):
 
 
 @inline
-def softmax_row(x, out):
-    """Write the softmax of row `x` to `out`; ``(max, log sum exp(x - max))``, from which the log-softmax follows."""
-    peak = x[0]
-    for j in range(x.size):
-        if x[j] > peak or x[j] != x[j]:  # a NaN wins, and then stays: nothing is greater
-            peak = x[j]
-    total = x.dtype.type(0)
-    for j in range(x.size):
-        out[j] = exp(x[j] - peak)
-        total += out[j]
-    scale = x.dtype.type(1) / total
-    for j in range(x.size):
-        out[j] *= scale
-    return peak, np.log(total)
+def softmax_of_rows(x, out, peaks, totals):
+    """Write ``exp(x - max)`` of each row to `out`, the row's maximum to `peaks` and its sum to `totals`.
+
+    The exponentials are taken over all rows at once: ten classes are fewer than a vector has lanes.
+    """
+    for i in range(x.shape[0]):
+        peak = x[i, 0]
+        for j in range(x.shape[1]):
+            if x[i, j] > peak or x[i, j] != x[i, j]:  # a NaN wins, and then stays: nothing is greater
+                peak = x[i, j]
+        peaks[i] = peak
+        for j in range(x.shape[1]):
+            out[i, j] = x[i, j] - peak
+    powers = out.reshape(out.size)
+    for i in range(powers.size):
+        powers[i] = exp(powers[i])
+    for i in range(x.shape[0]):
+        total = like(x[i, 0], 0)
+        for j in range(x.shape[1]):
+            total += out[i, j]
+        totals[i] = total
 
 
 @inline
 def _softmax_rows(t, rows, x, out):
-    for i in range(t * rows, min((t + 1) * rows, x.shape[0])):
-        softmax_row(x[i], out[i])
+    x, out = x[t * rows : (t + 1) * rows], out[t * rows : (t + 1) * rows]
+    peaks, totals = np.empty(x.shape[0], x.dtype), np.empty(x.shape[0], x.dtype)
+    softmax_of_rows(x, out, peaks, totals)
+    for i in range(x.shape[0]):
+        scale = like(totals[i], 1) / totals[i]
+        for j in range(x.shape[1]):
+            out[i, j] *= scale
 
 
 @inline
 def _log_softmax_rows(t, rows, x, out):
-    for i in range(t * rows, min((t + 1) * rows, x.shape[0])):
-        peak, log_total = softmax_row(x[i], out[i])
+    x, out = x[t * rows : (t + 1) * rows], out[t * rows : (t + 1) * rows]
+    peaks, totals = np.empty(x.shape[0], x.dtype), np.empty(x.shape[0], x.dtype)
+    softmax_of_rows(x, out, peaks, totals)
+    for i in range(x.shape[0]):
+        log_total = np.log(totals[i])
         for j in range(x.shape[1]):
-            out[i, j] = (x[i, j] - peak) - log_total
+            out[i, j] = (x[i, j] - peaks[i]) - log_total
 
 
 @inline
@@ -272,7 +311,9 @@ def _softmax_backward(pool, grad, y, out, log):
 def _rows(x, axis):
     """`x` as a C-contiguous matrix whose rows run along `axis`."""
     moved = np.moveaxis(x, axis, -1)
-    return plain(moved).reshape(-1, x.shape[axis]) if x.size else np.empty((0, max(x.shape[axis], 1)), x.dtype)
+    return (
+        plain(moved).reshape(-1, x.shape[axis]) if x.size else np.empty((0, max(x.shape[axis], 1)), x.dtype)
+    )
 
 
 def _along_rows(kernel, arrays, axis, log):

@@ -1,12 +1,15 @@
-"""Convolution and its gradients on the register tile of ``tile.py``, over channels-last memory and without an im2col buffer.
+"""Convolution and its gradients on the register tile of ``tile.py``, over channels-last memory and without
+an im2col buffer.
 
-A filter row of a channels-last image is one contiguous run of KW·C floats, so the tile *addresses* the rows that im2col would build.
-What it cannot address is padding. Where there is some, each task first places its image in a small zero-bordered scratch (one that
-fits the L2 cache), and reads from there. The gradient of the input is a convolution of the output's gradient with the filters
-flipped; a stride becomes zeros between its pixels, which the same placement inserts.
+A filter row of a channels-last image is one contiguous run of KW·C floats, so the tile *addresses* the rows
+that im2col would build. What it cannot address is padding. Where there is some, each task first places its
+image in a small zero-bordered scratch (one that fits the L2 cache), and reads from there. The gradient of
+the input is a convolution of the output's gradient with the filters flipped; a stride becomes zeros between
+its pixels, which the same placement inserts.
 
-The gradient of the weight sums over images. The batch is cut into `_CHUNKS` parts at most, each summed by one task into a
-partial result of its own, and the parts are added in order: the cut depends on the shape alone, so the sum does too.
+The gradient of the weight sums over images. The batch is cut into `_CHUNKS` parts at most, each summed by
+one task into a partial result of its own, and the parts are added in order: the cut depends on the shape
+alone, so the sum does too.
 """
 
 from __future__ import annotations
@@ -14,11 +17,11 @@ from __future__ import annotations
 import numpy as np
 
 from . import _conv_columns
-from . import activation as activations
 from ._columns import col2im, im2col, windows
 from ._jit import inline, jit
 from ._memory import empty, empty_nchw, nhwc, plain
-from .linear import _none
+from .activation import CODES, finish
+from .linear import none
 from .threads import parallel_for, pool
 from .tile import multiply, panels
 
@@ -31,11 +34,12 @@ _ROW_BLOCKS = 8  # parts that an image is cut into when there are too few images
 
 @inline
 def _place(image, scratch, first_row, top, row_step, left, column_step):
-    """Write `image` (H, W, C) into `scratch`: its pixel (y, x) at row top + y*row_step - first_row, column left + x*column_step.
+    """Write `image` (H, W, C) into `scratch`: its pixel (y, x) at row top + y*row_step - first_row, column
+    left + x*column_step.
 
     The rest of the scratch becomes zero; what would fall outside is dropped.
     """
-    H, W, C = image.shape
+    H, W, _ = image.shape
     rows, columns, _ = scratch.shape
     for r in range(rows):
         y = r + first_row - top
@@ -67,7 +71,8 @@ def _pixels(table, columns, row, column):
 
 @inline
 def _offsets(offsets, KH, KW, row, column, joined):
-    """Where each part of a filter's window begins; a whole row of it where the columns join, else each of its pixels."""
+    """Where each part of a filter's window begins; a whole row of it where the columns join, else each of
+    its pixels."""
     if joined:
         for f in range(KH):
             offsets[f] = f * row
@@ -78,8 +83,9 @@ def _offsets(offsets, KH, KW, row, column, joined):
 
 
 @inline
-def _forward_task(t, tasks, blocks, tiles, x, weight, bias, out, scratches, geometry, relu):
-    # weight: (groups, KH, KW, inputs of a group, columns); columns are all outputs where groups share rows, see `shared`
+def _forward_task(t, tasks, blocks, tiles, x, weight, bias, out, scratches, geometry, code):
+    # weight: (groups, KH, KW, inputs of a group, columns); columns are all outputs where groups share rows,
+    # see `shared`
     N, OH, OW, O = out.shape
     _, H, W, C = x.shape
     sh, sw, top, left, row_step, column_step, dh, dw, groups, shared, direct = geometry
@@ -108,13 +114,15 @@ def _forward_task(t, tasks, blocks, tiles, x, weight, bias, out, scratches, geom
             own = 0 if shared else g
             B = weight.ctypes.data + (own * KH * KW * Cg * columns + (g * Og if shared else 0)) * size
             bias_at = bias.ctypes.data + g * Og * size if bias.size else 0
-            multiply(tiles, out.ctypes.data + ((n * OH + first) * OW * O + g * Og) * size, O, start + g * Cg * size, table, 1,
-                     offsets, S, K, B, columns, bias_at, (end - first) * OW, Og, 0, relu, size)  # fmt: skip
+            A, Y = start + g * Cg * size, out.ctypes.data + ((n * OH + first) * OW * O + g * Og) * size
+            multiply(tiles, Y, O, A, table, 1, offsets, S, K, B, columns, bias_at, (end - first) * OW, Og, 0,
+                     code == 1, size)  # fmt: skip
+        finish(out[n, first:end].reshape((end - first) * OW * O), code)
 
 
 @jit
-def _forward(pool, tasks, blocks, tiles, x, weight, bias, out, scratches, geometry, relu):
-    arguments = (tasks, blocks, tiles, x, weight, bias, out, scratches, geometry, relu)
+def _forward(pool, tasks, blocks, tiles, x, weight, bias, out, scratches, geometry, code):
+    arguments = (tasks, blocks, tiles, x, weight, bias, out, scratches, geometry, code)
     parallel_for(pool, tasks, _forward_task, arguments)
 
 
@@ -149,13 +157,16 @@ def _weight_task(t, tasks, tiles, x, grad, partial, partial_bias, scratches, geo
                 for o in range(O):
                     sums[o] += grad[n, y, z, o]
         for g in range(groups):
-            multiply(tiles, partial.ctypes.data + (t * KH * KW * Cg * O + g * Og) * size, O, start + g * Cg * size, table, sw * C,
-                     offsets, OH, OW, grad.ctypes.data + (n * OH * OW * O + g * Og) * size, O, 0, table.size, Og,
+            A, B = start + g * Cg * size, grad.ctypes.data + (n * OH * OW * O + g * Og) * size
+            sum_at = partial.ctypes.data + (t * KH * KW * Cg * O + g * Og) * size
+            multiply(tiles, sum_at, O, A, table, sw * C, offsets, OH, OW, B, O, 0, table.size, Og,
                      1 if n > begin else 0, 0, size)  # fmt: skip
 
 
 @jit
-def _weight_gradient(pool, tasks, tiles, x, grad, partial, partial_bias, grad_weight, grad_bias, scratches, geometry):
+def _weight_gradient(
+    pool, tasks, tiles, x, grad, partial, partial_bias, grad_weight, grad_bias, scratches, geometry
+):
     arguments = (tasks, tiles, x, grad, partial, partial_bias, scratches, geometry)
     parallel_for(pool, tasks, _weight_task, arguments)
     parts, total = partial.reshape(tasks, grad_weight.size), grad_weight.reshape(grad_weight.size)
@@ -170,7 +181,7 @@ def _weight_gradient(pool, tasks, tiles, x, grad, partial, partial_bias, grad_we
 
 @inline
 def _flip_task(t, weight, out):
-    groups, KH, KW, Og, I = out.shape
+    _, KH, KW, Og, I = out.shape
     g, f, q = t // (KH * KW), t // KW % KH, t % KW
     for o in range(Og):
         for i in range(I):
@@ -183,7 +194,8 @@ def _flip(pool, weight, out):
 
 
 def _filters(weight: np.ndarray) -> np.ndarray:
-    """OIHW filters as the (1, KH, KW, I, O) array the tile reads: their own memory where they lie so, else a copy."""
+    """OIHW filters as the (1, KH, KW, I, O) array the tile reads: their own memory where they lie so, else
+    a copy."""
     return plain(weight.transpose(2, 3, 1, 0))[None]
 
 
@@ -199,8 +211,9 @@ def _scratches(tasks, height, width, channels, direct, dtype):
     return empty((1, 1, 1, 1) if direct else (tasks, height, width, channels), dtype)
 
 
-def _run_forward(x, filters, bias, out, stride, corner, step, dilation, groups, shared, relu):
-    """Convolve NHWC `x`, placed with its first pixel at `corner` and its pixels `step` apart, into NHWC `out`."""
+def _run_forward(x, filters, bias, out, stride, corner, step, dilation, groups, shared, code):
+    """Convolve NHWC `x`, placed with its first pixel at `corner` and its pixels `step` apart, into NHWC
+    `out`."""
     N, OH, OW, _ = out.shape
     if out.size == 0:
         return
@@ -214,7 +227,7 @@ def _run_forward(x, filters, bias, out, stride, corner, step, dilation, groups, 
     tallest = ((OH + blocks - 1) // blocks - 1) * sh + dh * (KH - 1) + 1
     scratches = _scratches(tasks, tallest, width, x.shape[3], direct, x.dtype)
     geometry = (sh, sw, *corner, *step, dh, dw, groups, shared, direct)
-    _forward(pool(), tasks, blocks, panels(x.itemsize), x, filters, bias, out, scratches, geometry, relu)
+    _forward(pool(), tasks, blocks, panels(x.itemsize), x, filters, bias, out, scratches, geometry, code)
 
 
 def conv2d(x, weight, bias, stride, padding, dilation, groups, activation):
@@ -223,10 +236,21 @@ def conv2d(x, weight, bias, stride, padding, dilation, groups, activation):
     OH = windows(H, KH, stride[0], padding[0], dilation[0])
     OW = windows(W, KW, stride[1], padding[1], dilation[1])
     memory, out = empty_nchw(N, O, OH, OW, x.dtype)
-    bias = _none(x.dtype) if bias is None else plain(bias)
-    relu = activation == "relu"
-    _run_forward(nhwc(x), _filters(weight), bias, memory, stride, padding, (1, 1), dilation, groups, True, relu)
-    return activations.apply(out, activation)
+    bias = none(x.dtype) if bias is None else plain(bias)
+    _run_forward(
+        nhwc(x),
+        _filters(weight),
+        bias,
+        memory,
+        stride,
+        padding,
+        (1, 1),
+        dilation,
+        groups,
+        True,
+        CODES[activation],
+    )
+    return out
 
 
 def conv2d_backward(grad, x, weight, stride, padding, dilation, groups, input_grad, out=None):
@@ -236,12 +260,16 @@ def conv2d_backward(grad, x, weight, stride, padding, dilation, groups, input_gr
         N, C, H, W = x.shape
         KH, KW = weight.shape[2:]
         memory, grad_x = empty_nchw(N, C, H, W, x.dtype)
-        if _conv_columns.pays(x.shape, weight.shape, (N, *grad.shape[3:], *grad.shape[1:3]), groups, x.itemsize):
+        if _conv_columns.pays(
+            x.shape, weight.shape, (N, *grad.shape[3:], *grad.shape[1:3]), groups, x.itemsize
+        ):
             _conv_columns.grad_input(grad, weight, memory, stride, padding, dilation)
         else:
             corner = (dilation[0] * (KH - 1) - padding[0], dilation[1] * (KW - 1) - padding[1])
             filters = _flipped(weight, groups)
-            _run_forward(grad, filters, _none(x.dtype), memory, (1, 1), corner, stride, dilation, groups, False, False)
+            _run_forward(
+                grad, filters, none(x.dtype), memory, (1, 1), corner, stride, dilation, groups, False, 0
+            )
     grad_weight, grad_bias = _weight(grad, x_memory, weight.shape, stride, padding, dilation, groups, out)
     return grad_x, grad_weight, grad_bias
 
@@ -265,7 +293,9 @@ def _weight(grad, x, shape, stride, padding, dilation, groups, out):
     memory = grad_weight.transpose(2, 3, 1, 0)
     own = memory if memory.flags.carray else np.empty(memory.shape, x.dtype)
     tiles = panels(x.itemsize)
-    _weight_gradient(pool(), tasks, tiles, x, grad, partial, partial_bias, own, grad_bias, scratches, geometry)
+    _weight_gradient(
+        pool(), tasks, tiles, x, grad, partial, partial_bias, own, grad_bias, scratches, geometry
+    )
     if own is not memory:
         memory[:] = own
     return out

@@ -1,20 +1,22 @@
 """Matrix product with bias and activation, and its gradients, on the register tile of ``tile.py``.
 
-All three products are C = A B with B and C in rows: X W, X' dY (A's rows are then columns of memory), dY W'. Work is cut into blocks
-of rows of C. Every element is reduced by one task from the first term to the last, so its value depends on neither the cut nor the threads.
+All three products are C = A B with B and C in rows: X W, X' dY (A's rows are then columns of memory), dY
+W'. Work is cut into blocks of rows of C. Every element is reduced by one task from the first term to the
+last, so its value depends on neither the cut nor the threads.
 
-Three things keep the operands of a tile in the caches, each where it pays:
-the reduction is taken in blocks of `_DEPTH` terms, C standing in between; where many rows of A will pass, B is first copied into panels as wide as
-a tile (a row of B elsewhere begins a page later, and a page apart is the same cache set); and a transposed block of A is copied likewise.
+Three things keep the operands of a tile in the caches, each where it pays: the reduction is taken in blocks
+of `_DEPTH` terms, C standing in between; where many rows of A will pass, B is first copied into panels as
+wide as a tile (a row of B elsewhere begins a page later, and a page apart is the same cache set); and a
+transposed block of A is copied likewise.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-from . import activation as activations
 from ._jit import inline, jit
 from ._memory import empty, plain
+from .activation import CODES, finish
 from .threads import parallel_for, pool
 from .tile import multiply, panels
 
@@ -23,12 +25,16 @@ _MOST_ROWS = 240  # and at most, where B is packed
 _FLOPS = 400_000  # in one task at least, about 2 µs: four times what handing out a task costs
 _DEPTH = 512
 _PACK_ROWS = 96  # of C, from which on B is packed
-_COPY_COLUMNS, _COPY_DEPTH = 96, 256  # of C and of the reduction, from which on a transposed block of A is copied
+_COPY_COLUMNS, _COPY_DEPTH = (
+    96,
+    256,
+)  # of C and of the reduction, from which on a transposed block of A is copied
 
 
 @inline
 def rows_per_task(rows, flops_per_row):
-    """How many rows of a result make one task: a multiple of `_ROWS` with enough arithmetic to pay for handing it out."""
+    """How many rows of a result make one task: a multiple of `_ROWS` with enough arithmetic to pay for
+    handing it out."""
     wanted = _FLOPS / max(flops_per_row, 1)
     return max(1, int(wanted / _ROWS + 0.5)) * _ROWS
 
@@ -46,7 +52,7 @@ def _pack_panel(p, width, b, packed):
 
 
 @inline
-def _rows_task(t, block, tiles, a, transposed, b, packed, bias, c, relu):
+def _rows_task(t, block, tiles, a, transposed, b, packed, bias, c, code):
     size = a.itemsize
     K, N = b.shape
     first = t * block
@@ -70,23 +76,27 @@ def _rows_task(t, block, tiles, a, transposed, b, packed, bias, c, relu):
             B = b.ctypes.data + k * N * size
             if packed.size:
                 B = packed.ctypes.data + (K * j + k * columns) * size
-            multiply(tiles, c.ctypes.data + (first * N + j) * size, N, A, table, a_k, no_offset, 1, depth, B, columns,
-                     bias_at + j * size if bias_at and k == 0 else 0, rows, columns, 1 if k else 0,
-                     relu if k + depth >= K else 0, size)  # fmt: skip
+            bias_here = bias_at + j * size if bias_at and k == 0 else 0
+            last = k + depth >= K
+            multiply(tiles, c.ctypes.data + (first * N + j) * size, N, A, table, a_k, no_offset, 1, depth, B,
+                     columns, bias_here, rows, columns, 1 if k else 0, code == 1 and last, size)  # fmt: skip
+    finish(c[first : first + rows].reshape(rows * N), code)
 
 
 @jit
-def _product(pool, tiles, a, transposed, b, bias, c, relu):
-    """``c = A b + bias``, A being `a` or its transpose; clamped at 0 if `relu`."""
+def _product(pool, tiles, a, transposed, b, bias, c, code):
+    """``c = A b + bias``, A being `a` or its transpose, then the activation of that code."""
     M, N = c.shape
     width = tiles[0] * tiles[1]
-    packing = M >= _PACK_ROWS and N > width
+    packing = width < N and M >= _PACK_ROWS
     packed = np.empty(b.size if packing else 0, b.dtype)
     block = rows_per_task(M, 2 * b.size)
     if packing:
         parallel_for(pool, (N + width - 1) // width, _pack_panel, (width, b, packed))
         block = max(_ROWS, min(_MOST_ROWS, M // 16 // _ROWS * _ROWS))
-    parallel_for(pool, (M + block - 1) // block, _rows_task, (block, tiles, a, transposed, b, packed, bias, c, relu))
+    parallel_for(
+        pool, (M + block - 1) // block, _rows_task, (block, tiles, a, transposed, b, packed, bias, c, code)
+    )
 
 
 @jit
@@ -102,9 +112,9 @@ def _column_sums(matrix, sums):
 def linear(x, weight, bias, activation):
     x, weight = plain(x), plain(weight)
     out = empty((x.shape[0], weight.shape[1]), x.dtype)
-    bias = _none(x.dtype) if bias is None else plain(bias)
-    _product(pool(), panels(x.itemsize), x, False, weight, bias, out, activation == "relu")
-    return activations.apply(out, activation)
+    bias = none(x.dtype) if bias is None else plain(bias)
+    _product(pool(), panels(x.itemsize), x, False, weight, bias, out, CODES[activation])
+    return out
 
 
 def linear_backward(grad, x, weight, input_grad, out=None):
@@ -112,20 +122,20 @@ def linear_backward(grad, x, weight, input_grad, out=None):
     tiles = panels(x.itemsize)
     grad_weight, grad_bias = out or (np.empty(weight.shape, x.dtype), np.empty(weight.shape[1], x.dtype))
     dense = grad_weight if grad_weight.flags.carray else np.empty(weight.shape, x.dtype)
-    _product(pool(), tiles, x, True, grad, _none(x.dtype), dense, False)
+    _product(pool(), tiles, x, True, grad, none(x.dtype), dense, 0)
     _column_sums(grad, grad_bias)
     if dense is not grad_weight:
         grad_weight[:] = dense
     grad_x = None
     if input_grad:
         grad_x = empty(x.shape, x.dtype)
-        _product(pool(), tiles, grad, False, np.array(weight.T, order="C"), _none(x.dtype), grad_x, False)
+        _product(pool(), tiles, grad, False, np.array(weight.T, order="C"), none(x.dtype), grad_x, 0)
     return grad_x, grad_weight, grad_bias
 
 
 _NONE = {np.dtype(t): np.empty(0, t) for t in (np.float32, np.float64)}
 
 
-def _none(dtype: np.dtype) -> np.ndarray:
+def none(dtype: np.dtype) -> np.ndarray:
     """An empty array in the place of an absent bias: kernels are compiled for arrays, not for None."""
     return _NONE[dtype]

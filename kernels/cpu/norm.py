@@ -51,7 +51,8 @@ def _total(sums, which, out):
 
 @jit
 def _statistics(pool, x, sums, mean, variance):
-    """Mean and mean squared deviation of each column: two passes, since a difference of squares would cancel."""
+    """Mean and mean squared deviation of each column: two passes, since a difference of squares would
+    cancel."""
     rows = x.shape[0]
     mean[:] = 0
     parallel_for(pool, sums.shape[0], _sum_rows, (x, x, mean, sums))
@@ -96,11 +97,14 @@ def _sums(pool, a, b, shift, sums, first, second):
 
 
 def _matrix(x):
-    """`x` as a (rows, channels) matrix, and the function that gives such a matrix the shape and memory format of the result."""
+    """`x` as a (rows, channels) matrix, and the function that gives such a matrix the shape and memory
+    format of the result."""
     if x.ndim == 2:
         return plain(x), lambda matrix: matrix
     memory = nhwc(x)
-    return memory.reshape(-1, memory.shape[3]), lambda matrix: matrix.reshape(memory.shape).transpose(0, 3, 1, 2)
+    return memory.reshape(-1, memory.shape[3]), lambda matrix: matrix.reshape(memory.shape).transpose(
+        0, 3, 1, 2
+    )
 
 
 def batch_norm(x, weight, bias, running_mean, running_var, training, momentum, eps):
@@ -128,7 +132,9 @@ def batch_norm_backward(grad, x, weight, mean, inv_std, training, input_grad, ou
     grad_weight, grad_bias = out or (np.empty(channels, dtype), np.empty(channels, dtype))
     total, product = np.empty(channels), np.empty(channels)  # sum dy, sum dy (x - mean) / std
     moved = np.empty(channels)
-    _sums(pool(), matrix, grad_matrix, mean.astype(np.float64), np.empty((_PARTS, 2, channels)), moved, product)
+    _sums(
+        pool(), matrix, grad_matrix, mean.astype(np.float64), np.empty((_PARTS, 2, channels)), moved, product
+    )
     zeros = np.zeros(channels)
     _sums(pool(), grad_matrix, grad_matrix, zeros, np.empty((_PARTS, 2, channels)), total, moved)
     product *= inv_std

@@ -1,7 +1,8 @@
 """Max and average pooling over channels-last memory: a vector of channels takes a tap in one comparison.
 
-Torch's rules: padding is -inf to a maximum, a NaN wins it, the first of equal values (row by row in the window) gives the index, and with
-`ceil_mode` a last window that would begin in the padding on the far side is dropped. A task is one image or, in the forward pass, a part of its rows.
+Torch's rules: padding is -inf to a maximum, a NaN wins it, the first of equal values (row by row in the
+window) gives the index, and with `ceil_mode` a last window that would begin in the padding on the far side
+is dropped. A task is one image or, in the forward pass, a part of its rows.
 """
 
 from __future__ import annotations
@@ -33,17 +34,35 @@ def output_size(size: int, kernel: int, stride: int, padding: int, dilation: int
 def _make_window_max(size):
     """The intrinsic that takes the maximum over a window for a vector of channels, and where it was.
 
-    Numba's own loop over channels would not be vector code below a vector's width (LeNet has 6 channels), and there every pixel
-    would pay for a scalar loop. Channels past the last are masked in every load and store.
+    Numba's own loop over channels would not be vector code below a vector's width (LeNet has 6 channels),
+    and there every pixel would pay for a scalar loop. Channels past the last are masked in every load and
+    store.
     """
     real = ir.FloatType() if size == 4 else ir.DoubleType()
     width = lanes(size)
     i64, i32, bit = ir.IntType(64), ir.IntType(32), ir.IntType(1)
-    values, places, mask_type = ir.VectorType(real, width), ir.VectorType(i32, width), ir.VectorType(bit, width)
+    values, places, mask_type = (
+        ir.VectorType(real, width),
+        ir.VectorType(i32, width),
+        ir.VectorType(bit, width),
+    )
     suffix = f"v{width}f{8 * size}.p0"
 
     def emit(context, builder, signature, args):
-        source, out, where, channels, first_row, rows, row_step, first_column, columns, column_step, row, pixel = args
+        (
+            source,
+            out,
+            where,
+            channels,
+            first_row,
+            rows,
+            row_step,
+            first_column,
+            columns,
+            column_step,
+            row,
+            pixel,
+        ) = args
         module = builder.module
 
         def splat(value, kind):
@@ -70,14 +89,20 @@ def _make_window_max(size):
                 tap = builder.bitcast(builder.gep(base, [builder.mul(place, pixel)]), values.as_pointer())
                 value = builder.call(load, [tap, i32(size), mask, lowest])
                 held = builder.load(best)
-                wins = builder.or_(builder.fcmp_ordered(">", value, held), builder.fcmp_unordered("uno", value, value))
-                wins = builder.or_(wins, splat(builder.not_(builder.load(seen)), mask_type))  # the first tap, even if it is -inf
+                wins = builder.or_(
+                    builder.fcmp_ordered(">", value, held), builder.fcmp_unordered("uno", value, value)
+                )
+                wins = builder.or_(
+                    wins, splat(builder.not_(builder.load(seen)), mask_type)
+                )  # the first tap, even if it is -inf
                 here = splat(builder.trunc(place, i32), places)
                 builder.store(builder.select(wins, value, held), best)
                 builder.store(builder.select(wins, here, builder.load(index)), index)
                 builder.store(bit(1), seen)
         target = builder.inttoptr(out, values.as_pointer())
-        store = function(f"llvm.masked.store.{suffix}", ir.VoidType(), values, values.as_pointer(), i32, mask_type)
+        store = function(
+            f"llvm.masked.store.{suffix}", ir.VoidType(), values, values.as_pointer(), i32, mask_type
+        )
         builder.call(store, [builder.load(best), target, i32(size), mask])
         target = builder.inttoptr(where, places.as_pointer())
         name = f"llvm.masked.store.v{width}i32.p0"
@@ -87,7 +112,19 @@ def _make_window_max(size):
 
     @intrinsic
     def window_max(
-        typingctx, source, out, where, channels, first_row, rows, row_step, first_column, columns, column_step, row, pixel
+        typingctx,
+        source,
+        out,
+        where,
+        channels,
+        first_row,
+        rows,
+        row_step,
+        first_column,
+        columns,
+        column_step,
+        row,
+        pixel,
     ):
         return types.void(*[types.int64] * 12), emit
 
@@ -113,8 +150,8 @@ def _max_kernel(size):
                 z, columns = _inside(ox * sw - pw, KW, dw, W)
                 at = ((n * OH + oy) * OW + ox) * C
                 for c in range(0, C, width):
-                    window_max(image + c * size, out.ctypes.data + (at + c) * size, indices.ctypes.data + (at + c) * 4, C - c, y, rows, dh,
-                               z, columns, dw, W, C)  # fmt: skip
+                    best, place = out.ctypes.data + (at + c) * size, indices.ctypes.data + (at + c) * 4
+                    window_max(image + c * size, best, place, C - c, y, rows, dh, z, columns, dw, W, C)
 
     @functools.partial(jit, variant=f"{size} bytes, {width} lanes")
     def kernel(pool, blocks, x, out, indices, geometry):
@@ -149,7 +186,8 @@ def _max_backward(pool, grad, indices, out):
 
 @inline
 def _window(o, kernel, stride, padding, size, count_include_pad):
-    """``(first, end)`` of the taps inside the image of output `o`, and how many taps the mean divides by, along one axis."""
+    """``(first, end)`` of the taps inside the image of output `o`, and how many taps the mean divides by,
+    along one axis."""
     start = o * stride - padding
     end = min(start + kernel, size + padding)
     first, last = max(start, 0), min(end, size)

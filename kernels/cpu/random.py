@@ -1,7 +1,8 @@
 """Dropout from a counter-based random stream: Philox4x32-10 (Salmon, Moraes, Dror and Shaw, SC 2011).
 
-The four words of block b depend on (seed, offset, b) alone, so tasks need no shared state, backward makes the mask again instead of
-storing it, and every backend draws the same one. Element i, in C order, is word i mod 4 of block i div 4.
+The four words of block b depend on (seed, offset, b) alone, so tasks need no shared state, backward makes
+the mask again instead of storing it, and every backend draws the same one. Element i, in C order, is word i
+mod 4 of block i div 4.
 """
 
 from __future__ import annotations
@@ -9,11 +10,15 @@ from __future__ import annotations
 import numpy as np
 
 from ._jit import inline, jit
+from ._math import like
 from ._memory import empty, empty_like, plain
 from .threads import parallel_for, pool
 
 _CHUNK = 8192  # elements in a task: a multiple of 4
-_M0, _M1 = np.uint64(0xD2511F53), np.uint64(0xCD9E8D57)  # the multipliers and the key's increments of the paper
+_M0, _M1 = (
+    np.uint64(0xD2511F53),
+    np.uint64(0xCD9E8D57),
+)  # the multipliers and the key's increments of the paper
 _W0, _W1 = np.uint32(0x9E3779B9), np.uint32(0xBB67AE85)
 _32 = np.uint64(32)
 
@@ -36,17 +41,24 @@ def philox(c0, c1, c2, c3, k0, k1):
 
 @inline
 def _dropout_chunk(t, x, out, threshold, scale, key, stream):
-    for begin in range(t * _CHUNK, min((t + 1) * _CHUNK, x.size), 4):
-        block = np.uint64(begin // 4)
-        words = philox(np.uint32(block), np.uint32(block >> _32), stream[0], stream[1], key[0], key[1])
-        for j in range(min(4, x.size - begin)):
-            kept = np.uint64(words[j]) >= threshold
-            out[begin + j] = x[begin + j] * scale if kept else x.dtype.type(0)
+    begin, end = t * _CHUNK, (t + 1) * _CHUNK
+    values, result = x[begin:end], out[begin:end]
+    words = np.empty((_CHUNK // 4, 4), np.uint32)
+    first = np.uint64(begin // 4)
+    for b in range((values.size + 3) // 4):
+        block = first + np.uint64(b)
+        drawn = philox(np.uint32(block), np.uint32(block >> _32), stream[0], stream[1], key[0], key[1])
+        words[b, 0], words[b, 1], words[b, 2], words[b, 3] = drawn
+    word = words.reshape(words.size)
+    for i in range(values.size):
+        result[i] = values[i] * scale if word[i] >= threshold else like(scale, 0)
 
 
 @jit
 def _dropout(pool, x, out, threshold, scale, key, stream):
-    parallel_for(pool, (x.size + _CHUNK - 1) // _CHUNK, _dropout_chunk, (x, out, threshold, scale, key, stream))
+    parallel_for(
+        pool, (x.size + _CHUNK - 1) // _CHUNK, _dropout_chunk, (x, out, threshold, scale, key, stream)
+    )
 
 
 def _words(value: int) -> tuple[np.uint32, np.uint32]:
@@ -54,6 +66,8 @@ def _words(value: int) -> tuple[np.uint32, np.uint32]:
 
 
 def dropout(x, p, seed, offset):
+    if p >= 1:
+        return np.zeros_like(x, subok=False)
     values = plain(x)
     out = empty(values.shape, x.dtype)
     threshold = np.uint64(int(p * 2**32))  # at p = 1 no word reaches it

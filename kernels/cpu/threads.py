@@ -1,21 +1,24 @@
 """The threads that kernels share: `parallel_for` inside a kernel, and the pool behind it.
 
-A kernel cuts its work into tasks by the *shape* alone and calls ``parallel_for(pool, n, block, args)``, which runs
-``block(t, *args)`` once for each task t < n. Which thread runs which task is open, what a task computes is not: results
-do not depend on the number of threads.
+A kernel cuts its work into tasks by the *shape* alone and calls ``parallel_for(pool, n, block, args)``,
+which runs ``block(t, *args)`` once for each task t < n. Which thread runs which task is open, what a task
+computes is not: results do not depend on the number of threads.
 
-Why a pool of our own and not ``prange``: with a pool, kernels are plain functions (a ``parallel=True`` function takes a second
-or more to compile); a launch costs a few atomic operations under every threading layer (workqueue: over 100 µs); tasks
-are claimed one by one, so a core taken away by another process delays one task and not the whole call; and a forked child or a second
-Python thread finds the pool busy or empty and simply works alone (GNU OpenMP aborts a forked child).
+Why a pool of our own and not ``prange``: with a pool, kernels are plain functions (a ``parallel=True``
+function takes a second or more to compile); a launch costs a few atomic operations under every threading
+layer (workqueue: over 100 µs); tasks are claimed one by one, so a core taken away by another process delays
+one task and not the whole call; and a forked child or a second Python thread finds the pool busy or empty
+and simply works alone (GNU OpenMP aborts a forked child).
 
-The workers are Python threads inside a function that has released the GIL. They wait for a job by spinning for a short
-while (the gap between two kernels of a training step), then by yielding the core, then asleep in the kernel on a futex.
+The workers are Python threads inside a function that has released the GIL. They wait for a job by spinning
+for a short while (the gap between two kernels of a training step), then by yielding the core, then asleep
+in the kernel on a futex.
 
-The pool's state is one block of 64-bit words, each on a cache line of its own, in memory that is never freed, since workers may
-look at it until the process ends. A launch: the caller takes LOCK (or works alone), writes FUNCTION, ARGS and COUNT, zeroes NEXT, then
-sets OPEN. A worker adds itself to INSIDE *before* it looks at OPEN; the caller clears OPEN *before* it waits for INSIDE to
-be zero. Both orders are sequentially consistent, so no worker can touch a job after its caller has left.
+The pool's state is one block of 64-bit words, each on a cache line of its own, in memory that is never
+freed, since workers may look at it until the process ends. A launch: the caller takes LOCK (or works
+alone), writes FUNCTION, ARGS and COUNT, zeroes NEXT, then sets OPEN. A worker adds itself to INSIDE
+*before* it looks at OPEN; the caller clears OPEN *before* it waits for INSIDE to be zero. Both orders are
+sequentially consistent, so no worker can touch a job after its caller has left.
 """
 
 from __future__ import annotations
@@ -124,7 +127,8 @@ def _yield_core(typingctx):
 
 @intrinsic
 def _sleep_on(typingctx, pool, index, expected):
-    """Sleep until the word is rung; at once back if it is no longer `expected`. Elsewhere than on Linux: for a moment."""
+    """Sleep until the word is rung; at once back if it is no longer `expected`. Elsewhere than on Linux:
+    for a moment."""
 
     def codegen(context, builder, signature, args):
         if _LINUX:
@@ -134,7 +138,9 @@ def _sleep_on(typingctx, pool, index, expected):
             wait = [_i64(_FUTEX), word, _i64(_FUTEX_WAIT_PRIVATE), args[2], _i64(0), _i64(0), _i64(0)]
             builder.call(syscall, wait)
         elif sys.platform == "win32":
-            sleep = cgutils.get_or_insert_function(builder.module, ir.FunctionType(ir.VoidType(), [_i32]), "Sleep")
+            sleep = cgutils.get_or_insert_function(
+                builder.module, ir.FunctionType(ir.VoidType(), [_i32]), "Sleep"
+            )
             builder.call(sleep, [_i32(1)])
         else:
             sleep = cgutils.get_or_insert_function(builder.module, ir.FunctionType(_i32, [_i32]), "usleep")
@@ -154,7 +160,9 @@ def _ring(typingctx, pool, index):
             syscall = cgutils.get_or_insert_function(builder.module, kind, "syscall")
             word = builder.ptrtoint(_word(builder, *args), _i64)
             everyone = _i64(2**31 - 1)
-            builder.call(syscall, [_i64(_FUTEX), word, _i64(_FUTEX_WAKE_PRIVATE), everyone, _i64(0), _i64(0), _i64(0)])
+            builder.call(
+                syscall, [_i64(_FUTEX), word, _i64(_FUTEX_WAKE_PRIVATE), everyone, _i64(0), _i64(0), _i64(0)]
+            )
         return context.get_dummy_value()
 
     return types.void(types.int64, types.int64), codegen
@@ -195,7 +203,8 @@ def _work(pool, number):
         else:
             bell = _load(pool, BELL)
             _add(pool, SLEEPERS, 1)
-            # whoever opens a job after this look sees the sleeper and rings; the futex refuses to sleep past a rung bell
+            # whoever opens a job after this look sees the sleeper and rings; the futex refuses to sleep
+            # past a rung bell
             if (_load(pool, OPEN) == 0 or number >= _load(pool, LIMIT)) and _load(pool, STOP) == 0:
                 _sleep_on(pool, BELL, bell)
             _add(pool, SLEEPERS, -1)
@@ -233,7 +242,8 @@ def _launch(pool, function, count, arguments):
 
 @intrinsic
 def _task_function(typingctx, block, arguments):
-    """The address of a C function (task, address of the tuple `arguments`) that calls ``block(task, *arguments)``."""
+    """The address of a C function (task, address of the tuple `arguments`) that calls ``block(task,
+    *arguments)``."""
     signature = block.get_call_type(typingctx, (types.int64, *arguments.types), {})
 
     def codegen(context, builder, sig, args):
@@ -246,9 +256,12 @@ def _task_function(typingctx, block, arguments):
         inner = ir.IRBuilder(function.append_basic_block())
         tuple_type = context.get_data_type(arguments)
         packed = inner.load(inner.inttoptr(function.args[1], tuple_type.as_pointer()))
-        values = [context.data_model_manager[t].from_data(inner, inner.extract_value(packed, i))
-                  for i, t in enumerate(arguments.types)]
-        # A block cannot raise (nothing in this room does, and error_model="numpy" has no arithmetic errors): the status is dropped.
+        values = [
+            context.data_model_manager[t].from_data(inner, inner.extract_value(packed, i))
+            for i, t in enumerate(arguments.types)
+        ]
+        # A block cannot raise (nothing in this room does, and error_model="numpy" has no arithmetic
+        # errors): the status is dropped.
         context.call_internal_no_propagate(inner, compiled.fndesc, signature, [function.args[0], *values])
         inner.ret_void()
         return builder.ptrtoint(function, _i64)
@@ -273,8 +286,9 @@ def _spill(typingctx, arguments):
 def parallel_for(pool, count, block, arguments):
     """Run ``block(t, *arguments)`` for every t in ``range(count)``, on the pool's threads and this one.
 
-    `block` returns nothing, raises nothing, and writes nothing that another task reads or writes. (Inlined by Numba itself: were
-    `block` passed as a value, its kernel would hold an address of this process and could not be cached.)
+    `block` returns nothing, raises nothing, and writes nothing that another task reads or writes. (Inlined
+    by Numba itself: were `block` passed as a value, its kernel would hold an address of this process and
+    could not be cached.)
     """
     _launch(pool, _task_function(block, arguments), count, _spill(arguments))
 
@@ -284,7 +298,9 @@ class _Pool:
 
     def __init__(self, threads: int) -> None:
         memory = mmap.mmap(-1, 4096)
-        ctypes.pythonapi.Py_IncRef(ctypes.py_object(memory))  # never freed: a worker may read it while the process ends
+        ctypes.pythonapi.Py_IncRef(
+            ctypes.py_object(memory)
+        )  # never freed: a worker may read it while the process ends
         self.words = np.frombuffer(memory, np.int64)
         self.address = self.words.ctypes.data
         self.threads = threads
@@ -370,7 +386,8 @@ def _stop() -> None:
 
 
 def _after_fork() -> None:
-    """In a child no worker lives, and the parent's pool may have been in mid-job: the first call makes a new one."""
+    """In a child no worker lives, and the parent's pool may have been in mid-job: the first call makes a
+    new one."""
     global _pool, _creating
     _pool, _creating = None, threading.Lock()
 

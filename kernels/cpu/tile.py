@@ -1,35 +1,39 @@
-"""The micro-kernel: a tile of C held in registers while the reduction streams past it. Everything dense runs through here.
+"""The micro-kernel: a tile of C held in registers while the reduction streams past it. Everything dense
+runs through here.
 
-    for i in range(M):                                   # rows of C
-        for j in range(columns of the panel):            # one to `nv` vectors
-            C[i*c_i + j] (+)= bias[j] + sum over s < S, k < K of A[rows[i] + offsets[s] + k*a_k] * B[(s*K + k)*b_k + j]
+    for i in range(M):                            # rows of C
+        for j in range(columns of the panel):     # one to `nv` vectors
+            C[i*c_i + j] (+)= bias[j] + sum over s < S, k < K of
+                A[rows[i] + offsets[s] + k*a_k] * B[(s*K + k)*b_k + j]
 
-Where a row of C reads in A, and where each part of its reduction begins, are two tables. They make one loop nest serve every use
-(f: a filter's row, w: its columns times the channels, both contiguous):
+Where a row of C reads in A, and where each part of its reduction begins, are two tables. They make one loop
+nest serve every use (f: a filter's row, w: its columns times the channels, both contiguous):
 
-    use                  C row           A row            reduction: offsets[s], k        B
-    X W                  sample          sample           -, feature                      W
-    X' dY                feature         feature          -, sample                       dY
-    dY W'                sample          sample           -, output                       W', packed
-    conv forward         output pixel    input pixel      row f, w (contiguous)           filters (f, w, out)
-    conv grad-input      input pixel     dY pixel         row f, w (contiguous)           filters flipped (f, w, in)
-    conv grad-weight     (f, w)          (f, w)           output row, output column       dY
+    use               C row          A row         reduction: offsets[s], k    B
+    X W               sample         sample        -, feature                  W
+    X' dY             feature        feature       -, sample                   dY
+    dY W'             sample         sample        -, output                   W', packed
+    conv forward      output pixel   input pixel   row f, w (contiguous)       filters (f, w, out)
+    conv grad-input   input pixel    dY pixel      row f, w (contiguous)       filters flipped (f, w, in)
+    conv grad-weight  (f, w)         (f, w)        output row, output column   dY
 
 so a convolution's im2col rows are addressed, never built. The tile itself (AVX-512, float32, nv = 2):
 
-                  B  [ 16 floats ][ 16 floats ]         <- nv loads a step of k, used by all rows
+                  B  [ 16 floats ][ 16 floats ]     <- nv loads a step of k, used by all rows
         A[0] bcast   [ acc 0,0   ][ acc 0,1   ]
-        A[1] bcast   [ acc 1,0   ][ acc 1,1   ]         <- mr x nv accumulators, never stored before the last k
+        A[1] bcast   [ acc 1,0   ][ acc 1,1   ]     <- mr x nv accumulators, never stored before the last k
           ...           ...          ...
-        A[11] bcast  [ acc 11,0  ][ acc 11,1  ]         <- mr broadcasts a step of k, each used nv times
+        A[11] bcast  [ acc 11,0  ][ acc 11,1  ]     <- mr broadcasts a step of k, each used nv times
 
-A step of k is mr·nv multiply-adds on mr + nv loads: with two units for each, arithmetic hides the loads as soon as mr·nv > mr + nv,
-and the unit's latency (4 steps x 2 units) as soon as mr·nv >= 8. Registers bound it: mr·nv + nv + 1 <= 32 (AVX-512, NEON) or 16.
-`_SHAPES` lists the heights for each nv. What remains of M runs through tiles of 8, 4, 2 and 1 rows; the last vector's columns past
-the edge are masked in every load and store, so no byte outside the operands is touched.
+A step of k is mr·nv multiply-adds on mr + nv loads. With two units for each, arithmetic hides the loads as
+soon as mr·nv > mr + nv, and the units' latency (4 steps x 2 units) as soon as mr·nv >= 8. Registers bound
+it: mr·nv + nv + 1 <= 32 (AVX-512, NEON) or 16. `_SHAPES` lists the heights for each nv. What remains of M
+runs through tiles of 8, 4, 2 and 1 rows; the last vector's columns past the edge are masked in every load
+and store, so no byte outside the operands is touched.
 
-The multiply-add is ``llvm.fmuladd``: one instruction where the CPU has one, a multiply and an add elsewhere (``llvm.fma`` would
-then call a library). Which vectors the CPU has is asked of the compiler itself, see `_target`.
+The multiply-add is ``llvm.fmuladd``: one instruction where the CPU has one, a multiply and an add elsewhere
+(``llvm.fma`` would then call a library). Which vectors the CPU has is asked of the compiler itself, see
+`_target`.
 """
 
 from __future__ import annotations
@@ -55,9 +59,11 @@ _i64, _i32 = ir.IntType(64), ir.IntType(32)
 
 @functools.cache
 def _target() -> dict[str, Any]:
-    """What vectors the code generator will use: learnt by compiling a line and reading the registers it names.
+    """What vectors the code generator will use: learnt by compiling a line and reading the registers it
+    names.
 
-    A CPU's name does not say it (NUMBA_CPU_NAME, NUMBA_CPU_FEATURES and the host's features interact); the assembly does.
+    A CPU's name does not say it (NUMBA_CPU_NAME, NUMBA_CPU_FEATURES and the host's features interact); the
+    assembly does.
     """
     generator = JITCPUCodegen("fastnn.probe")
     vector = ir.VectorType(ir.FloatType(), 16)
@@ -77,17 +83,31 @@ def _target() -> dict[str, Any]:
         width, registers = 32, 16
     else:
         width, registers = 16, 32 if "aarch64" in module.triple or "arm64" in module.triple else 16
-    return {"width": width, "registers": registers, "fma": "fmadd" in text or "fmla" in text, "cheap_masks": width == 64}
+    return {
+        "width": width,
+        "registers": registers,
+        "fma": "fmadd" in text or "fmla" in text,
+        "cheap_masks": width == 64,
+    }
 
 
 def describe() -> dict[str, Any]:
-    """The chosen tile, for people: vector width in bits, whether multiply-add is one instruction, rows x columns of each tile."""
+    """The chosen tile, for people: vector width in bits, whether multiply-add is one instruction, rows x
+    columns of each tile."""
     target = _target()
     shapes = {
-        name: [f"{rows}x{(nv + 1) * target['width'] // size}" for nv, rows in enumerate(_SHAPES[target["registers"]])]
+        name: [
+            f"{rows}x{(nv + 1) * target['width'] // size}"
+            for nv, rows in enumerate(_SHAPES[target["registers"]])
+        ]
         for name, size in (("float32", 4), ("float64", 8))
     }
-    return {"vector_bits": 8 * target["width"], "registers": target["registers"], "fma": target["fma"], "tiles": shapes}
+    return {
+        "vector_bits": 8 * target["width"],
+        "registers": target["registers"],
+        "fma": target["fma"],
+        "tiles": shapes,
+    }
 
 
 def lanes(itemsize: int) -> int:
@@ -96,7 +116,8 @@ def lanes(itemsize: int) -> int:
 
 
 def _make_tile(size: int, mr: int, nv: int, masked: bool) -> Any:
-    """The intrinsic for a tile of `mr` rows and `nv` vectors of floats of `size` bytes; strides count elements."""
+    """The intrinsic for a tile of `mr` rows and `nv` vectors of floats of `size` bytes; strides count
+    elements."""
     real: ir.Type = ir.FloatType() if size == 4 else ir.DoubleType()
     width = lanes(size)
     vector = ir.VectorType(real, width)
@@ -168,8 +189,9 @@ def _make_tile(size: int, mr: int, nv: int, masked: bool) -> Any:
                     for r in rows:
                         builder.store(value, acc[r][v])
 
-        # Read from a table, these are unrelated numbers to the optimiser. Seen to be multiples of one stride, the rows' addresses would be
-        # computed one from the other, a chain of additions slower than all the arithmetic.
+        # Read from a table, these are unrelated numbers to the optimiser. Seen to be multiples of one
+        # stride, the rows' addresses would be computed one from the other, a chain of additions slower than
+        # all the arithmetic.
         table = builder.inttoptr(table, _i64.as_pointer())
         steps = [builder.load(builder.gep(table, [_i64(r)])) for r in rows]
         b_now = cgutils.alloca_once_value(builder, b)
@@ -240,9 +262,11 @@ _PANEL = types.void(*[types.int64] * 15)
 
 @functools.cache
 def panels(itemsize: int) -> np.ndarray:
-    """The compiled panels for floats of `itemsize` bytes: a row ``[lanes, widest nv, addresses of nv = 1, 2, ... ]``.
+    """The compiled panels for floats of `itemsize` bytes: a row ``[lanes, widest nv, addresses of nv = 1,
+    2, ... ]``.
 
-    Where a masked vector costs more than a plain one, the row goes on with the addresses of the masked variants.
+    Where a masked vector costs more than a plain one, the row goes on with the addresses of the masked
+    variants.
     """
     target = _target()
     shapes = _SHAPES[target["registers"]]
@@ -266,9 +290,11 @@ def _call(typingctx, address, C, c_i, A, table, a_k, offsets, S, K, B, b_k, bias
 
 @inline
 def multiply(panels, C, c_i, A, rows, a_k, offsets, S, K, B, b_k, bias, M, N, add, relu, size):
-    """The formula at the head of this file for any number N of columns; C, A, B, bias are addresses, strides and tables count elements.
+    """The formula at the head of this file for any number N of columns; C, A, B, bias are addresses,
+    strides and tables count elements.
 
-    The columns are cut into panels of nearly equal width, so that no narrow panel is left over where that can be helped.
+    The columns are cut into panels of nearly equal width, so that no narrow panel is left over where that
+    can be helped.
     """
     width, widest = panels[0], panels[1]
     vectors = (N + width - 1) // width
@@ -282,6 +308,7 @@ def multiply(panels, C, c_i, A, rows, a_k, offsets, S, K, B, b_k, bias, M, N, ad
         if last < width and len(panels) > 2 + widest:
             at += widest
         bias_at = bias + first * size if bias != 0 else bias
-        _call(panels[at], C + first * size, c_i, A, rows.ctypes.data, a_k, offsets.ctypes.data, S, K, B + first * size, b_k, bias_at, M,
+        C_at, B_at = C + first * size, B + first * size
+        _call(panels[at], C_at, c_i, A, rows.ctypes.data, a_k, offsets.ctypes.data, S, K, B_at, b_k, bias_at, M,
               last, add, relu)  # fmt: skip
         done += nv

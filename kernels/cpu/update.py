@@ -1,7 +1,7 @@
 """Parameter updates: one call walks all parameters of a network, each element once.
 
-`bind` checks the arrays and writes their addresses into a table; after that an update is one kernel call whatever the number of
-parameters. The table holds references, so the memory lives as long as it does.
+`bind` checks the arrays and writes their addresses into a table; after that an update is one kernel call
+whatever the number of parameters. The table holds references, so the memory lives as long as it does.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from numba import carray, types
 from numba.extending import intrinsic
 
 from ._jit import inline, jit
+from ._math import itemsize, like
 from ._memory import memory_order
 from .threads import parallel_for, pool
 
@@ -18,7 +19,8 @@ _CHUNK = 8192  # elements in a task
 
 
 class Table:
-    """`addresses[p, k]` of parameter p and its k-th companion; `chunks[t]` = (parameter, begin, end) of task t."""
+    """`addresses[p, k]` of parameter p and its k-th companion; `chunks[t]` = (parameter, begin, end) of
+    task t."""
 
     __slots__ = ("addresses", "arrays", "chunks", "dtype")
 
@@ -29,7 +31,9 @@ class Table:
         rows = [[a.__array_interface__["data"][0] for a in row] for row in zip(*columns, strict=True)]
         self.addresses = np.array(rows, np.int64).reshape(len(params), len(columns))
         chunks = [
-            (p, begin, min(begin + _CHUNK, a.size)) for p, a in enumerate(params) for begin in range(0, a.size, _CHUNK)
+            (p, begin, min(begin + _CHUNK, a.size))
+            for p, a in enumerate(params)
+            for begin in range(0, a.size, _CHUNK)
         ]
         self.chunks = np.array(chunks, np.int64).reshape(-1, 3)
 
@@ -39,12 +43,13 @@ def bind(params, *lists):
         if len(companions) != len(params):
             raise ValueError(f"{len(params)} parameters, but {len(companions)} arrays to go with them")
     for p, row in enumerate(zip(params, *lists, strict=True)):
+        same = (row[0].shape, params[0].dtype, _strides(row[0]))
         for a in row:
             dense = a.transpose(memory_order(a)).flags.carray
-            if not dense or (a.shape, a.dtype, _strides(a)) != (row[0].shape, params[0].dtype, _strides(row[0])):
+            if not dense or (a.shape, a.dtype, _strides(a)) != same:
                 raise ValueError(
-                    f"parameter {p}: shape {a.shape}, {a.dtype}, strides {a.strides} does not go with shape {row[0].shape}, "
-                    f"{params[0].dtype}, strides {row[0].strides}: all must be dense writeable memory in one order"
+                    f"parameter {p}: shape {a.shape}, {a.dtype}, strides {a.strides} does not go with shape "
+                    f"{same[0]}, {same[1]}, strides {row[0].strides}: all must be dense memory in one order"
                 )
     return Table((params, *lists))
 
@@ -65,29 +70,40 @@ def _at(typingctx, address, like):
 
 
 @inline
-def _view(table, row, column, size, like):
-    return carray(_at(table[row, column], like), (size,))
+def _part(table, chunks, t, column, real):
+    """The elements of task t in the arrays of `column`, which are of the type of `real`."""
+    return carray(
+        _at(table[chunks[t, 0], column] + chunks[t, 1] * itemsize(real), real), (chunks[t, 2] - chunks[t, 1],)
+    )
 
 
 @inline
 def _sgd_chunk(t, table, chunks, lr, momentum, keep, decay, nesterov, first):
-    p, begin, end = chunks[t]
-    w, g = _view(table, p, 0, end, lr), _view(table, p, 1, end, lr)
+    w, g = _part(table, chunks, t, 0, lr), _part(table, chunks, t, 1, lr)
     if table.shape[1] == 2:
-        for i in range(begin, end):
+        for i in range(w.size):
             w[i] -= lr * (g[i] + decay * w[i])
         return
-    v = _view(table, p, 2, end, lr)
-    for i in range(begin, end):
-        step = g[i] + decay * w[i]
-        velocity = step if first else momentum * v[i] + keep * step
-        v[i] = velocity
-        w[i] -= lr * (step + momentum * velocity if nesterov else velocity)
+    v = _part(table, chunks, t, 2, lr)
+    old, new = (
+        (like(lr, 0), like(lr, 1)) if first else (momentum, keep)
+    )  # the first velocity is the step itself
+    if nesterov:
+        for i in range(w.size):
+            step = g[i] + decay * w[i]
+            v[i] = old * v[i] + new * step
+            w[i] -= lr * (step + momentum * v[i])
+    else:
+        for i in range(w.size):
+            v[i] = old * v[i] + new * (g[i] + decay * w[i])
+            w[i] -= lr * v[i]
 
 
 @jit
 def _sgd(pool, table, chunks, lr, momentum, keep, decay, nesterov, first):
-    parallel_for(pool, chunks.shape[0], _sgd_chunk, (table, chunks, lr, momentum, keep, decay, nesterov, first))
+    parallel_for(
+        pool, chunks.shape[0], _sgd_chunk, (table, chunks, lr, momentum, keep, decay, nesterov, first)
+    )
 
 
 def sgd(table, lr, momentum, dampening, weight_decay, nesterov, first):
@@ -98,10 +114,9 @@ def sgd(table, lr, momentum, dampening, weight_decay, nesterov, first):
 
 @inline
 def _adam_chunk(t, table, chunks, lr, beta1, beta2, rest1, rest2, eps, decay, shrink, root):
-    p, begin, end = chunks[t]
-    w, g = _view(table, p, 0, end, lr), _view(table, p, 1, end, lr)
-    m, v = _view(table, p, 2, end, lr), _view(table, p, 3, end, lr)
-    for i in range(begin, end):
+    w, g = _part(table, chunks, t, 0, lr), _part(table, chunks, t, 1, lr)
+    m, v = _part(table, chunks, t, 2, lr), _part(table, chunks, t, 3, lr)
+    for i in range(w.size):
         weight = w[i] * shrink
         slope = g[i] + decay * weight
         m[i] = beta1 * m[i] + rest1 * slope
@@ -126,16 +141,15 @@ def adam(table, lr, beta1, beta2, eps, weight_decay, decoupled, step):
 
 @inline
 def _rmsprop_chunk(t, table, chunks, lr, alpha, rest, eps, decay, momentum):
-    p, begin, end = chunks[t]
-    w, g, v = _view(table, p, 0, end, lr), _view(table, p, 1, end, lr), _view(table, p, 2, end, lr)
+    w, g, v = _part(table, chunks, t, 0, lr), _part(table, chunks, t, 1, lr), _part(table, chunks, t, 2, lr)
     if table.shape[1] == 3:
-        for i in range(begin, end):
+        for i in range(w.size):
             slope = g[i] + decay * w[i]
             v[i] = alpha * v[i] + rest * slope * slope
             w[i] -= lr * slope / (np.sqrt(v[i]) + eps)
         return
-    b = _view(table, p, 3, end, lr)
-    for i in range(begin, end):
+    b = _part(table, chunks, t, 3, lr)
+    for i in range(w.size):
         slope = g[i] + decay * w[i]
         v[i] = alpha * v[i] + rest * slope * slope
         b[i] = momentum * b[i] + slope / (np.sqrt(v[i]) + eps)
@@ -144,7 +158,9 @@ def _rmsprop_chunk(t, table, chunks, lr, alpha, rest, eps, decay, momentum):
 
 @jit
 def _rmsprop(pool, table, chunks, lr, alpha, rest, eps, decay, momentum):
-    parallel_for(pool, chunks.shape[0], _rmsprop_chunk, (table, chunks, lr, alpha, rest, eps, decay, momentum))
+    parallel_for(
+        pool, chunks.shape[0], _rmsprop_chunk, (table, chunks, lr, alpha, rest, eps, decay, momentum)
+    )
 
 
 def rmsprop(table, lr, alpha, eps, weight_decay, momentum):
