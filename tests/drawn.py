@@ -1,3 +1,17 @@
+"""Valid calls of every CPU kernel with drawn shapes, strides and dtypes; here only drawn, not yet made."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from fastnn.kernels.cpu import activation, conv, linear, loss, norm, pool, random, update
+from fastnn.kernels.cpu.tile import panels
+from tests import parity
+
 Drawn = tuple[Callable[..., Any], tuple[Any, ...]]  # a kernel and its operands
 Calls = dict[str, Callable[["Draw"], Drawn]]
 
@@ -41,8 +55,8 @@ def run_panel(at, nv, last, a, transposed, b, bias, c, table, offsets, add, relu
     bias_at = bias.ctypes.data if bias is not None else 0
     a_k = rows if transposed else 1
     panel = ctypes.CFUNCTYPE(None, *[ctypes.c_int64] * 15)(int(panels(c.itemsize)[at + nv]))
-    panel(c.ctypes.data, c.shape[1], a.ctypes.data, table.ctypes.data, a_k, offsets.ctypes.data, len(offsets), terms,
-          b.ctypes.data, b.shape[1], bias_at, rows, last, add, relu)  # fmt: skip
+    panel(c.ctypes.data, c.shape[1], a.ctypes.data, table.ctypes.data, a_k, offsets.ctypes.data, len(offsets),
+          terms, b.ctypes.data, b.shape[1], bias_at, rows, last, add, relu)  # fmt: skip
     return c
 
 
@@ -55,7 +69,20 @@ def draw_panel(d: Draw) -> Drawn:
     a, b, bias, c = (np.ones(n, d.dtype) for n in (M * S * K, (S * K, N), N, (M, N)))
     table = np.arange(M) * (1 if transposed else S * K)
     offsets = np.arange(S) * (M * K if transposed else K)
-    return run_panel, (at, nv, last, a, transposed, b, bias if d.flag() else None, c, table, offsets, d.flag(), d.flag())
+    return run_panel, (
+        at,
+        nv,
+        last,
+        a,
+        transposed,
+        b,
+        bias if d.flag() else None,
+        c,
+        table,
+        offsets,
+        d.flag(),
+        d.flag(),
+    )
 
 
 def draw_linear(d: Draw) -> Drawn:
@@ -87,11 +114,16 @@ def draw_filters(d: Draw) -> tuple:
     groups = (1, 1, 1, 2, 3)[d.whole(0, 4)]
     few = d.whole(0, 3) > 0
     inputs, outputs = (d.whole(1, 6) if few else d.whole(1, 40) for _ in "IO")
-    n, C, O = d.whole(1, 5), groups * inputs, groups * outputs
-    weight = d.array(O, inputs, *kernel)
+    n, inner = d.whole(1, 5), groups * inputs
+    weight = d.array(groups * outputs, inputs, *kernel)
     if d.whole(0, 3):
         weight = np.ascontiguousarray(weight.transpose(2, 3, 1, 0)).transpose(3, 2, 0, 1)
-    return d.image(n, C, *image), weight, d.image(n, O, *out), (stride, padding, gap, groups)
+    return (
+        d.image(n, inner, *image),
+        weight,
+        d.image(n, groups * outputs, *out),
+        (stride, padding, gap, groups),
+    )
 
 
 def draw_conv2d(d: Draw) -> Drawn:
@@ -124,7 +156,14 @@ def max_pool_both_ways(x, *geometry):
 
 def draw_max_pool2d(d: Draw) -> Drawn:
     kernel, stride, padding, gap, image, _ = draw_windows(d, pooling=True)
-    return max_pool_both_ways, (d.image(d.whole(1, 9), d.size(), *image), kernel, stride, padding, gap, d.flag())
+    return max_pool_both_ways, (
+        d.image(d.whole(1, 9), d.size(), *image),
+        kernel,
+        stride,
+        padding,
+        gap,
+        d.flag(),
+    )
 
 
 def avg_pool_both_ways(x, kernel, *geometry):
@@ -164,7 +203,11 @@ def elementwise_loss(name: str) -> Callable[[Draw], Drawn]:
 
 def draw_batch_norm(d: Draw) -> Drawn:
     images = d.flag()
-    x = d.image(d.whole(1, 9), d.size(), d.whole(1, 5), d.whole(1, 5)) if images else d.array(d.size(), d.size())
+    x = (
+        d.image(d.whole(1, 9), d.size(), d.whole(1, 5), d.whole(1, 5))
+        if images
+        else d.array(d.size(), d.size())
+    )
     training = d.flag()
     statistics = [d.rng.uniform(0.1, 1, x.shape[1]).astype(d.dtype) for _ in range(4)]
     if d.flag():
@@ -186,7 +229,8 @@ def optimiser(name: str, states: int, *numbers: Any) -> Callable[[Draw], Drawn]:
         shapes = [(d.size(), d.size()) if d.flag() else (d.size(),) for _ in range(d.whole(1, 4))]
         order = "CF"[d.whole(0, 1)]
         return step, tuple(
-            [np.asarray(d.rng.uniform(0.1, 1, s), d.dtype, order=order) for s in shapes] for _ in range(2 + states)
+            [np.asarray(d.rng.uniform(0.1, 1, s), d.dtype, order=order) for s in shapes]
+            for _ in range(2 + states)
         )
 
     return draw
@@ -219,10 +263,3 @@ _EXTRA: dict[str, tuple[Any, ...]] = {"leaky_relu": (0.01,), "gelu": ("none",), 
 for _name in ("relu", "leaky_relu", "sigmoid", "tanh", "gelu", "softmax", "log_softmax"):
     for _whole_name in (_name, f"{_name}_backward"):
         OTHERS[_whole_name] = elementwise(_whole_name, *_EXTRA.get(_name.removeprefix("log_"), ()))
-
-
-def draw_overrun(d: Draw) -> Drawn:
-    """A panel told of a column that its operands do not have, or of a row before the first."""
-    lanes = int(panels(d.dtype().itemsize)[0])
-    a, b, c = np.ones(2, d.dtype), np.ones((2, lanes), d.dtype), np.ones((1, lanes), d.dtype)
-    table, offsets = np.zeros(1, np.int64), np.zeros(1, np.int64)

@@ -1,7 +1,7 @@
 """An allocator for NumPy that lays every array flush against memory no one may touch (NEP 49).
 
-Each array gets pages of its own between two forbidden ones. It ends where they end or begins where they begin,
-and once freed is forbidden too. New memory is full of NaN: a result that holds one was never written.
+Each array gets pages of its own between two forbidden ones. It ends where they end or begins where they
+begin, and once freed is forbidden too. New memory is full of NaN: a result that holds one was never written.
 """
 
 from __future__ import annotations
@@ -15,11 +15,13 @@ import numpy as np
 
 
 class Allocator:
-    """malloc, calloc, realloc and free as NumPy calls them; `at_end` says at which end later arrays lie flush."""
+    """malloc, calloc, realloc and free as NumPy calls them; `at_end`: where later arrays lie flush."""
 
     def __init__(self) -> None:
         self.at_end = True
-        self._blocks: dict[int, tuple[int, int, int]] = {}  # by address: the mapping, its length, the array's size
+        self._blocks: dict[
+            int, tuple[int, int, int]
+        ] = {}  # by address: the mapping, its length, the array's size
         self._libc = ctypes.CDLL(None, use_errno=True)
         self._libc.mmap.restype = ctypes.c_void_p
         self._libc.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, *[ctypes.c_int] * 3, ctypes.c_long]
@@ -55,7 +57,12 @@ class Allocator:
     def install(self) -> None:
         """Allocate every array that this thread makes from now on, until the process ends."""
         number, pointer = ctypes.c_size_t, ctypes.c_void_p
-        kinds = [(pointer, number), (pointer, number, number), (pointer, pointer, number), (pointer, pointer, number)]
+        kinds = [
+            (pointer, number),
+            (pointer, number, number),
+            (pointer, pointer, number),
+            (pointer, pointer, number),
+        ]
         results = [pointer, pointer, pointer, None]
         methods = [self.malloc, self.calloc, self.realloc, self.free]
         functions = [ctypes.CFUNCTYPE(r, *k)(m) for r, k, m in zip(results, kinds, methods, strict=True)]
@@ -73,7 +80,9 @@ class Allocator:
         api.PyCapsule_GetPointer.argtypes = [ctypes.py_object, ctypes.c_char_p]
         core = getattr(np, "_core", None) or np.core
         table = api.PyCapsule_GetPointer(core.multiarray._ARRAY_API, None)
-        set_handler = ctypes.PYFUNCTYPE(ctypes.py_object, ctypes.py_object)(table[304])  # PyDataMem_SetHandler
+        set_handler = ctypes.PYFUNCTYPE(ctypes.py_object, ctypes.py_object)(
+            table[304]
+        )  # PyDataMem_SetHandler
         capsule = api.PyCapsule_New(ctypes.addressof(handler), b"mem_handler", None)
         set_handler(capsule)
         self._alive = functions, handler, capsule

