@@ -105,6 +105,18 @@ def assert_sum_of_products(
     assert_close(actual, expected, (slack + 4 * max(1, terms) ** 0.5) * eps * magnitude, label)
 
 
+def activated_bound(activation: str | None, terms: int, magnitude: Any, expected: np.ndarray) -> np.ndarray:
+    """The rounding, in eps, of a sum of `terms` products with this `magnitude`, then an activation (None: none).
+
+    None is steeper than 1.13, so the sum's error passes; its own, a few eps, is of its result: a sigmoid
+    of a tiny sum is 0.5.
+    """
+    bound = (8 + 5 * max(1, terms) ** 0.5) * magnitude
+    if activation:
+        bound = bound + 8 * (magnitude + np.where(np.isfinite(expected), np.abs(expected), 0))
+    return bound
+
+
 def call(kernel: Callable[..., Any], *operands: Any) -> Any:
     """``kernel(*operands)``, held to the rules: inputs untouched, results fresh, dtype kept."""
     arrays = [x for x in operands if isinstance(x, np.ndarray)]

@@ -22,10 +22,9 @@ def assert_conv(case: cases.Conv, x: np.ndarray, weight: np.ndarray, bias: np.nd
             *parity.wide(x, weight, bias), *case.geometry, case.groups, case.activation
         )
         magnitude = reference.conv2d(*parity.absolute(x, weight, bias), *case.geometry, case.groups, None)
-    slack = 16 if case.activation else 8
-    terms = max(1, int(np.prod(case.weight[1:])))
-    bound = (slack + 5 * terms**0.5) * np.finfo(x.dtype).eps * magnitude
-    parity.assert_close(out, expected, bound, "conv2d")
+    terms = int(np.prod(case.weight[1:]))
+    bound = parity.activated_bound(case.activation, terms, magnitude, expected)
+    parity.assert_close(out, expected, bound * np.finfo(x.dtype).eps, "conv2d")
 
 
 def assert_conv_backward(

@@ -22,9 +22,8 @@ def assert_linear(x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None, ac
     with np.errstate(all="ignore"):
         expected = reference.linear(*parity.wide(x, weight, bias), activation)
         magnitude = reference.linear(*parity.absolute(x, weight, bias), None)
-    slack = 16 if activation else 8  # an activation adds a few eps of its own; none is steeper than 1.13
-    eps = np.finfo(x.dtype).eps
-    parity.assert_close(out, expected, (slack + 5 * max(1, len(weight)) ** 0.5) * eps * magnitude, "linear")
+    bound = parity.activated_bound(activation, len(weight), magnitude, expected)
+    parity.assert_close(out, expected, bound * np.finfo(x.dtype).eps, "linear")
 
 
 def assert_linear_backward(grad: np.ndarray, x: np.ndarray, weight: np.ndarray, input_grad: bool) -> None:

@@ -1,4 +1,4 @@
-"""The import path of ``kernels/``: a checkout has the rooms at ``<root>/kernels``, a wheel beside this file."""
+"""The import path of ``kernels/``: a checkout has the rooms at ``<root>/kernels``, a wheel beside this."""
 
 from pathlib import Path
 

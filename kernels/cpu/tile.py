@@ -309,6 +309,7 @@ def multiply(panels, C, c_i, A, rows, a_k, offsets, S, K, B, b_k, bias, M, N, ad
             at += widest
         bias_at = bias + first * size if bias != 0 else bias
         C_at, B_at = C + first * size, B + first * size
-        _call(panels[at], C_at, c_i, A, rows.ctypes.data, a_k, offsets.ctypes.data, S, K, B_at, b_k, bias_at, M,
+        table, parts = rows.ctypes.data, offsets.ctypes.data
+        _call(panels[at], C_at, c_i, A, table, a_k, parts, S, K, B_at, b_k, bias_at, M,
               last, add, relu)  # fmt: skip
         done += nv
