@@ -236,15 +236,15 @@ def optimiser(name: str, states: int, *numbers: Any) -> Callable[[Draw], Drawn]:
     return draw
 
 
-PRODUCTS: Calls = {
+TILES: Calls = {
     "panel": draw_panel,
     "linear": draw_linear,
     "linear_backward": draw_linear_backward,
-    "conv2d": draw_conv2d,
-    "conv2d_backward": draw_conv2d_backward,
     "max_pool2d": draw_max_pool2d,
 }
 OTHERS: Calls = {
+    "conv2d": draw_conv2d,
+    "conv2d_backward": draw_conv2d_backward,
     "im2col": draw_im2col,
     "col2im": draw_col2im,
     "avg_pool2d": draw_avg_pool2d,

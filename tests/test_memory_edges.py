@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.drawn import OTHERS, PRODUCTS, Calls, Draw, Drawn, run_panel
+from tests.drawn import OTHERS, TILES, Calls, Draw, Drawn, run_panel
 from tests.guarded import Allocator
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -66,7 +66,7 @@ def make_calls(log: Path, names: list[str]) -> None:
     """What the child does."""
     allocator = Allocator()
     allocator.install()
-    calls = {**PRODUCTS, **OTHERS, **FAULTS}
+    calls = {**TILES, **OTHERS, **FAULTS}
     with log.open("w") as file:
         for name in names:
             for i in range(EACH):
@@ -87,22 +87,15 @@ def run_child(names: list[str], folder: Path) -> tuple[subprocess.CompletedProce
     return done, log.read_text().splitlines() if log.exists() else []
 
 
-def assert_inside(calls: Calls, folder: Path) -> None:
-    done, log = run_child(list(calls), folder)
+@pytest.mark.parametrize("calls", [TILES, OTHERS], ids=["tiles", "others"])
+def test_kernels_stay_inside_their_operands(calls: Calls, tmp_path: Path) -> None:
+    done, log = run_child(list(calls), tmp_path)
     assert done.returncode == 0, f"exit code {done.returncode} in {log[-1:]}\n{done.stderr[-3000:]}"
     assert len(log) == EACH * len(calls)
 
 
-def test_products_stay_inside(tmp_path: Path) -> None:
-    assert_inside(PRODUCTS, tmp_path)
-
-
-def test_all_other_kernels_stay_inside(tmp_path: Path) -> None:
-    assert_inside(OTHERS, tmp_path)
-
-
 def test_enough_shapes_are_drawn() -> None:
-    assert EACH * len({**PRODUCTS, **OTHERS}) >= 2000
+    assert EACH * len({**TILES, **OTHERS}) >= 2000
 
 
 @pytest.mark.parametrize(

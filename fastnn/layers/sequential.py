@@ -1,8 +1,9 @@
 """Layers one after another.
 
 A plan made once says what a forward calls: a Linear or Conv2d and the activation behind it become one call,
-and layers that only pass values on are spared the copy they would make alone. Every layer still keeps what
-its own backward needs, so backward is no more than the layers' backwards in reverse.
+layers that only pass values on are spared the copy they would make alone, and an activation between a
+convolution and its max-pooling is applied after the pooling, to a quarter of the values. Every layer still
+keeps what its own backward needs, so backward is no more than the layers' backwards in reverse.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from fastnn.layers.activation import FromOutput, ReLU, Sigmoid, Tanh
 from fastnn.layers.base import Layer, PassThrough
 from fastnn.layers.conv import Conv2d
 from fastnn.layers.linear import Linear
+from fastnn.layers.pool import MaxPool2d
 
 
 class Sequential(Layer):
@@ -49,6 +51,7 @@ class Sequential(Layer):
             )
         for name, parameter in self.named_parameters():
             parameter.name = name
+        leaves = _pooled_first(leaves)
         self._forward_plan = _forward_plan(leaves)
         self._backward_plan = _backward_plan(leaves)
         # Without an input gradient, backward ends at the first layer that has parameters.
@@ -136,6 +139,18 @@ def _shape(shape: tuple[int, ...]) -> str:
 def _plain(layer: Layer) -> bool:
     """Whether it is just what its class here is: a subclass may have a forward of its own."""
     return type(layer) in (Linear, Conv2d, ReLU, Sigmoid, Tanh)
+
+
+def _pooled_first(leaves: list[Layer]) -> list[Layer]:
+    """The layers in the order they run: a max-pooling before the activation in front of it.
+
+    The activations here never decrease, so the activation of the maximum is the maximum of the activations.
+    """
+    order = list(leaves)
+    for i in range(1, len(order) - 1):
+        if type(order[i]) in (ReLU, Sigmoid, Tanh) and type(order[i + 1]) is MaxPool2d:
+            order[i], order[i + 1] = order[i + 1], order[i]
+    return order
 
 
 def _forward_plan(leaves: list[Layer]) -> list[tuple[Callable[..., Any], str | None, FromOutput | None]]:

@@ -99,10 +99,15 @@ def jit(function: Callable | None = None, *, fastmath: set[str] = FAST, variant:
 
 
 def inline(function: Callable | None = None, *, fastmath: set[str] = FAST) -> Any:
-    """A helper that only other kernels call: compiled into each of them, so it needs no cache of its own."""
+    """A helper that only other kernels call: compiled into each of them, so it needs no cache of its own.
+
+    Always inlined. Left to the compiler, some kernels would call a helper, each bringing its own copy,
+    optimised by what it knew; which of the copies a process then uses would depend on which kernel it
+    loaded first, and with it the last bits of a sum.
+    """
     if function is None:
         return lambda f: inline(f, fastmath=fastmath)
-    return numba.njit(fastmath=fastmath, error_model="numpy", nogil=True)(function)
+    return numba.njit(fastmath=fastmath, error_model="numpy", nogil=True, forceinline=True)(function)
 
 
 def native(signature: Any, function: Callable, *, variant: str) -> int:

@@ -7,6 +7,7 @@ channels-last memory of a logical NCHW array.
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
 
@@ -79,6 +80,18 @@ def _keep(size: int, block: np.ndarray) -> None:
         _kept = 0
     _blocks.setdefault(size, []).append(block)
     _kept += size
+
+
+def _after_fork() -> None:
+    """In a child the lock may be held for ever, by a thread that exists no more, in the middle of a
+    change."""
+    global _guard, _kept
+    _guard, _kept = threading.Lock(), 0
+    _blocks.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
 
 
 def empty_like(x: np.ndarray) -> np.ndarray:

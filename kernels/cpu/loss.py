@@ -80,11 +80,13 @@ def _sigmoid_chunk(t, x, z, grad, parts, scale):
         )
         zero, one, total = like(scale, 0), like(scale, 1), like(scale, 0)
         for i in range(logit.size):
-            positive = logit[i] if logit[i] > 0 else zero
-            total += (positive - goal[i] * logit[i]) + log1p(exp(-abs(logit[i])))
+            slope[i] = exp(-abs(logit[i]))
         for i in range(logit.size):
-            e = exp(-abs(logit[i]))
-            slope[i] = scale * ((one if logit[i] >= 0 else e) / (one + e) - goal[i])
+            positive = logit[i] if logit[i] > 0 else zero
+            total += (positive - goal[i] * logit[i]) + log1p(slope[i])
+        for i in range(logit.size):
+            sigmoid = (one if logit[i] >= 0 else slope[i]) / (one + slope[i])
+            slope[i] = scale * (sigmoid - goal[i])
         loss += np.float64(total)
     parts[t] = loss
 

@@ -43,15 +43,24 @@ def philox(c0, c1, c2, c3, k0, k1):
 def _dropout_chunk(t, x, out, threshold, scale, key, stream):
     begin, end = t * _CHUNK, (t + 1) * _CHUNK
     values, result = x[begin:end], out[begin:end]
-    words = np.empty((_CHUNK // 4, 4), np.uint32)
+    blocks = (values.size + 3) // 4
+    # A row for each word of a block, so that blocks are the lanes of vectors
+    words = np.empty((4, blocks), np.uint32)
+    w0, w1, w2, w3 = words[0], words[1], words[2], words[3]
     first = np.uint64(begin // 4)
-    for b in range((values.size + 3) // 4):
+    for b in range(blocks):
         block = first + np.uint64(b)
         drawn = philox(np.uint32(block), np.uint32(block >> _32), stream[0], stream[1], key[0], key[1])
-        words[b, 0], words[b, 1], words[b, 2], words[b, 3] = drawn
-    word = words.reshape(words.size)
-    for i in range(values.size):
-        result[i] = values[i] * scale if word[i] >= threshold else like(scale, 0)
+        w0[b], w1[b], w2[b], w3[b] = drawn
+    zero = like(scale, 0)
+    for b in range(values.size // 4):
+        i = 4 * b
+        result[i] = values[i] * scale if w0[b] >= threshold else zero
+        result[i + 1] = values[i + 1] * scale if w1[b] >= threshold else zero
+        result[i + 2] = values[i + 2] * scale if w2[b] >= threshold else zero
+        result[i + 3] = values[i + 3] * scale if w3[b] >= threshold else zero
+    for i in range(values.size // 4 * 4, values.size):
+        result[i] = values[i] * scale if words[i % 4, i // 4] >= threshold else zero
 
 
 @jit

@@ -10,15 +10,19 @@ layer (workqueue: over 100 µs); tasks are claimed one by one, so a core taken a
 one task and not the whole call; and a forked child or a second Python thread finds the pool busy or empty
 and simply works alone (GNU OpenMP aborts a forked child).
 
+Each thread first runs its own contiguous share of the tasks, then what is left of the others'. So a core
+meets again, in the next kernel, the part of an array that it has in its cache: with tasks handed out in the
+order of asking, half the weights would travel from core to core between gradient, update and forward.
+
 The workers are Python threads inside a function that has released the GIL. They wait for a job by spinning
 for a short while (the gap between two kernels of a training step), then by yielding the core, then asleep
 in the kernel on a futex.
 
 The pool's state is one block of 64-bit words, each on a cache line of its own, in memory that is never
 freed, since workers may look at it until the process ends. A launch: the caller takes LOCK (or works
-alone), writes FUNCTION, ARGS and COUNT, zeroes NEXT, then sets OPEN. A worker adds itself to INSIDE
-*before* it looks at OPEN; the caller clears OPEN *before* it waits for INSIDE to be zero. Both orders are
-sequentially consistent, so no worker can touch a job after its caller has left.
+alone), writes FUNCTION, ARGS, COUNT and PARTS, sets the shares' NEXT counters, then OPEN. A worker adds
+itself to INSIDE *before* it looks at OPEN; the caller clears OPEN *before* it waits for INSIDE to be zero.
+Both orders are sequentially consistent, so no worker can touch a job after its caller has left.
 """
 
 from __future__ import annotations
@@ -30,6 +34,7 @@ import os
 import platform
 import sys
 import threading
+import time
 
 import numba
 import numpy as np
@@ -41,7 +46,11 @@ from numba.extending import intrinsic
 from ._jit import inline, jit
 
 _WORD = 8  # int64 words a cache line
-LOCK, OPEN, FUNCTION, ARGS, COUNT, NEXT, INSIDE, LIMIT, SLEEPERS, BELL, STOP = (_WORD * i for i in range(11))
+LOCK, OPEN, FUNCTION, ARGS, COUNT, PARTS, INSIDE, LIMIT, SLEEPERS, BELL, STOP, ALIVE = (
+    _WORD * i for i in range(12)
+)
+NEXT = _WORD * 12  # and on: a counter for each share
+MOST_THREADS = 256
 
 _SPINS = 400  # of ~0.05-0.1 µs: the gap between two kernels of one step
 _YIELDS = 2000  # of ~0.3-1 µs: the gap between two steps
@@ -180,19 +189,29 @@ def _run_task(typingctx, function, task, arguments):
     return types.void(types.int64, types.int64, types.int64), codegen
 
 
+@inline
+def _help(pool, me, function, arguments):
+    """Run this thread's share of the tasks, then what is left of the others'."""
+    count, parts = _load(pool, COUNT), _load(pool, PARTS)
+    for turn in range(parts):
+        share = (me + turn) % parts
+        end = (share + 1) * count // parts
+        task = _add(pool, NEXT + _WORD * share, 1)
+        while task < end:
+            _run_task(function, task, arguments)
+            task = _add(pool, NEXT + _WORD * share, 1)
+
+
 @jit
-def _work(pool, number):
-    """A worker's life: wait for a job that admits worker `number`, help with it, repeat until STOP."""
+def _work(pool, me):
+    """A worker's life: wait for a job with a share for it, help with that job, repeat until STOP."""
     idle = 0
+    _add(pool, ALIVE, 1)
     while _load(pool, STOP) == 0:
-        if _load(pool, OPEN) != 0 and number < _load(pool, LIMIT):
+        if _load(pool, OPEN) != 0 and me < _load(pool, PARTS):
             _add(pool, INSIDE, 1)
-            if _load(pool, OPEN) != 0:
-                function, arguments, count = _load(pool, FUNCTION), _load(pool, ARGS), _load(pool, COUNT)
-                task = _add(pool, NEXT, 1)
-                while task < count:
-                    _run_task(function, task, arguments)
-                    task = _add(pool, NEXT, 1)
+            if _load(pool, OPEN) != 0 and me < _load(pool, PARTS):
+                _help(pool, me, _load(pool, FUNCTION), _load(pool, ARGS))
             _add(pool, INSIDE, -1)
             idle = 0
         idle += 1
@@ -203,9 +222,9 @@ def _work(pool, number):
         else:
             bell = _load(pool, BELL)
             _add(pool, SLEEPERS, 1)
-            # whoever opens a job after this look sees the sleeper and rings; the futex refuses to sleep
-            # past a rung bell
-            if (_load(pool, OPEN) == 0 or number >= _load(pool, LIMIT)) and _load(pool, STOP) == 0:
+            # whoever opens a job after this look sees the sleeper and rings; the futex refuses to sleep past
+            # a rung bell
+            if (_load(pool, OPEN) == 0 or me >= _load(pool, PARTS)) and _load(pool, STOP) == 0:
                 _sleep_on(pool, BELL, bell)
             _add(pool, SLEEPERS, -1)
             idle = 0
@@ -213,19 +232,19 @@ def _work(pool, number):
 
 @inline
 def _launch(pool, function, count, arguments):
-    if count > 1 and _load(pool, LIMIT) > 0 and _take(pool, LOCK):
+    if count > 1 and _load(pool, LIMIT) > 1 and _take(pool, LOCK):
         _store(pool, FUNCTION, function)
         _store(pool, ARGS, arguments)
         _store(pool, COUNT, count)
-        _store(pool, NEXT, 0)
+        parts = _load(pool, LIMIT)
+        _store(pool, PARTS, parts)
+        for share in range(parts):
+            _store(pool, NEXT + _WORD * share, share * count // parts)
         _store(pool, OPEN, 1)
         if _load(pool, SLEEPERS) > 0:
             _add(pool, BELL, 1)
             _ring(pool, BELL)
-        task = _add(pool, NEXT, 1)
-        while task < count:
-            _run_task(function, task, arguments)
-            task = _add(pool, NEXT, 1)
+        _help(pool, 0, function, arguments)
         _store(pool, OPEN, 0)
         waited = 0
         while _load(pool, INSIDE) != 0:
@@ -297,10 +316,9 @@ class _Pool:
     """The state and the workers of this process; `address` is what kernels take."""
 
     def __init__(self, threads: int) -> None:
-        memory = mmap.mmap(-1, 4096)
-        ctypes.pythonapi.Py_IncRef(
-            ctypes.py_object(memory)
-        )  # never freed: a worker may read it while the process ends
+        memory = mmap.mmap(-1, 8 * (NEXT + _WORD * MOST_THREADS))
+        # Never freed: a worker may read it while the process ends
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(memory))
         self.words = np.frombuffer(memory, np.int64)
         self.address = self.words.ctypes.data
         self.threads = threads
@@ -311,12 +329,16 @@ class _Pool:
     def resize(self, threads: int) -> None:
         with self._guard:
             self.threads = threads
+            _work.compile((types.int64, types.int64))  # here, not in each worker under Numba's lock
             while len(self.workers) < threads - 1:
-                arguments = (self.address, len(self.workers))
+                arguments = (self.address, len(self.workers) + 1)
                 worker = threading.Thread(target=_work, args=arguments, name="fastnn-worker", daemon=True)
                 worker.start()
                 self.workers.append(worker)
-            self.words[LIMIT] = threads - 1
+            while self.words[ALIVE] < len(self.workers):
+                # A process forked before they are all at work could find a lock held that nobody will release
+                time.sleep(1e-5)
+            self.words[LIMIT] = threads
 
     def stop(self) -> None:
         self.words[LIMIT] = 0
@@ -336,9 +358,9 @@ def _default_threads() -> int:
     """FASTNN_NUM_THREADS, else the CPUs that affinity and the cgroup's quota leave to this process."""
     text = os.environ.get("FASTNN_NUM_THREADS", "")
     if text:
-        if not text.isdigit() or int(text) < 1:
+        if not (text.isascii() and text.isdigit()) or int(text) < 1:
             raise ValueError(f"FASTNN_NUM_THREADS must be a positive integer, got {text!r}")
-        return int(text)
+        return min(int(text), MOST_THREADS)
     cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     try:
         with open("/sys/fs/cgroup/cpu.max") as file:
@@ -347,7 +369,7 @@ def _default_threads() -> int:
             cpus = min(cpus, max(1, int(quota) // int(period)))
     except (OSError, ValueError):
         pass
-    return cpus
+    return min(cpus, MOST_THREADS)
 
 
 _pool: _Pool | None = None
@@ -369,10 +391,11 @@ def _create() -> _Pool:
 
 
 def set_num_threads(n: int) -> None:
-    """Let `n` threads at most, the caller's included, work on one kernel call."""
+    """Let `n` threads at most, the caller's included, work on one kernel call; no more than
+    `MOST_THREADS`."""
     global _threads
-    _threads = n
-    _create().resize(n)
+    _threads = min(n, MOST_THREADS)
+    _create().resize(_threads)
 
 
 def get_num_threads() -> int:

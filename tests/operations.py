@@ -1,0 +1,85 @@
+"""Calls of every CPU kernel on data large enough to be cut into several tasks, for tests of the threads."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from fastnn.kernels.cpu import activation, conv, linear, loss, norm, pool, random, update
+from tests import cases
+
+
+def operations() -> dict[str, Callable[[], Any]]:
+    """Calls of every kernel, large enough to be cut into several tasks."""
+    x, weight, bias, grad = cases.Linear("", 300, 513, 97).operands()
+    image, filters, channel_bias, image_grad = cases.CONV_REAL[1].operands()
+    odd = cases.Conv("", (9, 6, 23, 21), (8, 3, 3, 3), (2, 1), (1, 2), (1, 2), 2)
+    odd_image, odd_filters, odd_bias, odd_grad = odd.operands()
+    wide, logits = cases.draw((300, 513)), cases.draw((5000, 10))
+    labels, per_channel = np.arange(5000) % 10, [np.abs(cases.draw((6,), seed)) for seed in range(4)]
+    window = ((3, 2), (2, 1), (1, 1))
+
+    def max_pool_both_ways() -> Any:
+        out, indices = pool.max_pool2d(image, *window, (1, 1), True)
+        return out, indices, pool.max_pool2d_backward(out, indices, image.shape)
+
+    def step(name: str, states: int, *numbers: Any) -> Callable[[], Any]:
+        def run() -> Any:
+            lists = [[np.abs(x), np.abs(grad), np.abs(bias)]] + [
+                [x * x, grad * grad, bias * bias] for _ in range(1 + states)
+            ]
+            getattr(update, name)(update.bind(*lists), *numbers)
+            return tuple(a for arrays in lists for a in arrays)
+
+        return run
+
+    calls: dict[str, Callable[[], Any]] = {
+        "linear": lambda: linear.linear(x, weight, bias, "sigmoid"),
+        "linear_backward": lambda: linear.linear_backward(grad, x, weight, True),
+        "conv2d": lambda: conv.conv2d(image, filters, channel_bias, (1, 1), (2, 2), (1, 1), 1, "relu"),
+        "conv2d_backward": lambda: conv.conv2d_backward(image_grad, image, filters, (1, 1), (0, 0), (1, 1), 1, True),
+        "odd conv2d": lambda: conv.conv2d(odd_image, odd_filters, odd_bias, *odd.geometry, 2, None),
+        "odd conv2d_backward": lambda: conv.conv2d_backward(
+            odd_grad, odd_image, odd_filters, *odd.geometry, 2, True
+        ),
+        "im2col": lambda: conv.im2col(odd_image, (3, 3), *odd.geometry),
+        "col2im": lambda: conv.col2im(conv.im2col(odd_image, (3, 3), *odd.geometry), (23, 21), (3, 3), *odd.geometry),
+        "max_pool2d": max_pool_both_ways,
+        "avg_pool2d": lambda: pool.avg_pool2d(image, *window, True, False),
+        "avg_pool2d_backward": lambda: pool.avg_pool2d_backward(
+            image, (64, 6, 24, 12), (2, 1), (2, 1), (0, 0), False, True
+        ),
+        "softmax": lambda: activation.softmax(logits, 1),
+        "softmax_backward": lambda: activation.softmax_backward(wide, wide, 0),
+        "log_softmax": lambda: activation.log_softmax(wide, -1),
+        "log_softmax_backward": lambda: activation.log_softmax_backward(logits, logits, 1),
+        "softmax_cross_entropy": lambda: loss.softmax_cross_entropy(logits, labels, 0.1),
+        "softmax_cross_entropy of shares": lambda: loss.softmax_cross_entropy(logits, logits, 0.1),
+        "sigmoid_cross_entropy": lambda: loss.sigmoid_cross_entropy(logits, logits, 0.1),
+        "mse": lambda: loss.mse(wide, wide * 2, 0.1),
+        "batch_norm": lambda: norm.batch_norm(image, *per_channel[:2], *map(np.copy, per_channel[2:]), True, 0.1, 1e-5),
+        "batch_norm_backward": lambda: norm.batch_norm_backward(image * 2, image, *per_channel[:3], True, True),
+        "dropout": lambda: random.dropout(wide, 0.4, 1, 2),
+        "sgd": step("sgd", 1, 0.1, 0.9, 0.0, 0.1, True, False),
+        "adam": step("adam", 2, 0.1, 0.9, 0.99, 1e-8, 0.1, True, 3),
+        "rmsprop": step("rmsprop", 1, 0.1, 0.9, 1e-8, 0.1, 0.0),
+    }  # fmt: skip
+    for name in ("relu", "sigmoid", "tanh"):
+        calls[name] = lambda f=getattr(activation, name): f(wide)
+        calls[f"{name}_backward"] = lambda f=getattr(activation, f"{name}_backward"): f(wide, wide)
+    for name, parameter in (("leaky_relu", 0.01), ("gelu", "none")):
+        calls[name] = lambda f=getattr(activation, name), p=parameter: f(wide, p)
+        calls[f"{name}_backward"] = lambda f=getattr(activation, f"{name}_backward"), p=parameter: f(
+            wide, wide, p
+        )
+    return calls
+
+
+OPERATIONS = operations()
+
+
+def bits(result: Any) -> list[bytes]:
+    """All that a call returned, to the bit."""
+    return [np.asarray(r).tobytes() for r in (result if isinstance(result, tuple) else (result,))]

@@ -1,0 +1,328 @@
+"""The thread pool of kernels/cpu/threads.py: each task once, the same bits for any number of threads, and no harm
+done by Python threads, forks, interrupts, a busy machine or the end of the process.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numba
+import numpy as np
+import pytest
+
+import fastnn
+from fastnn.kernels.cpu import _memory, threads
+from fastnn.kernels.cpu._jit import inline
+from tests.operations import OPERATIONS, bits
+
+ROOT = Path(__file__).resolve().parents[1]
+forks = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+
+
+@pytest.fixture(autouse=True)
+def _restore_threads() -> Iterator[None]:
+    before = fastnn.get_num_threads()
+    yield
+    fastnn.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def serial() -> dict[str, list[bytes]]:
+    """The results of one thread."""
+    before = fastnn.get_num_threads()
+    fastnn.set_num_threads(1)
+    results = {name: bits(call()) for name, call in OPERATIONS.items()}
+    fastnn.set_num_threads(before)
+    return results
+
+
+@inline
+def _count(t, counts):
+    counts[t] += 1
+
+
+@numba.njit(nogil=True)
+def count_tasks(pool, counts):
+    threads.parallel_for(pool, counts.size, _count, (counts,))
+
+
+@inline
+def _meet(t, arrived, count, met):
+    threads._add(arrived, 0, 1)
+    for _ in range(2_000_000):
+        if threads._load(arrived, 0) == count:
+            met[t] = True
+            return
+        threads._yield_core()
+
+
+@numba.njit(nogil=True)
+def meet(pool, arrived, met):
+    threads.parallel_for(pool, met.size, _meet, (arrived, met.size, met))
+
+
+def threads_that_meet(count: int) -> int:
+    """How many of `count` tasks, each of which waits for all others, met them: all, where as many threads work."""
+    arrived, met = np.zeros(1, np.int64), np.zeros(count, np.bool_)
+    meet(threads.pool(), arrived.ctypes.data, met)
+    return int(met.sum())
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 8])
+def test_each_task_runs_exactly_once(n: int) -> None:
+    fastnn.set_num_threads(n)
+    for count in (0, 1, 2, 3, 7, 64, 1000):
+        counts = np.zeros(count, np.int64)
+        for _ in range(200):
+            count_tasks(threads.pool(), counts)
+        np.testing.assert_array_equal(counts, 200)
+
+
+@pytest.mark.parametrize("n", [2, 3, 8])
+def test_as_many_threads_work_as_were_asked_for(n: int) -> None:
+    fastnn.set_num_threads(n)
+    assert threads_that_meet(n) == n
+
+
+@pytest.mark.parametrize("n", [2, 3, 8])
+def test_results_are_the_same_bits_for_any_number_of_threads(n: int, serial: dict[str, list[bytes]]) -> None:
+    fastnn.set_num_threads(n)
+    for name, call in OPERATIONS.items():
+        for _ in range(3):
+            assert bits(call()) == serial[name], name
+
+
+def test_python_threads_calling_at_once_get_the_serial_results(serial: dict[str, list[bytes]]) -> None:
+    fastnn.set_num_threads(3)
+    wrong: list[str] = []
+    end = time.monotonic() + 2
+
+    def work(seed: int) -> None:
+        names = np.random.default_rng(seed).permutation(list(OPERATIONS)).tolist()
+        try:
+            while time.monotonic() < end:
+                wrong.extend(name for name in names if bits(OPERATIONS[name]()) != serial[name])
+        except Exception as error:
+            wrong.append(repr(error))
+
+    callers = [threading.Thread(target=work, args=(seed,)) for seed in range(8)]
+    for caller in callers:
+        caller.start()
+    for _ in range(50):  # and all the while the number of threads changes
+        fastnn.set_num_threads(int(np.random.default_rng().integers(1, 6)))
+        time.sleep(0.02)
+    for caller in callers:
+        caller.join()
+    assert not wrong
+
+
+def test_number_of_threads_can_go_up_and_down_again_and_again(serial: dict[str, list[bytes]]) -> None:
+    for n in [1, 4, 2, 6, 1, 3] * 5:
+        fastnn.set_num_threads(n)
+        assert fastnn.get_num_threads() == n
+        assert threads_that_meet(n) == n
+        assert bits(OPERATIONS["linear"]()) == serial["linear"]
+    workers = [thread for thread in threading.enumerate() if thread.name == "fastnn-worker"]
+    assert len(workers) <= 7  # the most that any test here asked for: none is left behind and started anew
+
+
+@pytest.mark.parametrize("n", [0, -1])
+def test_fewer_than_one_thread_is_an_error(n: int) -> None:
+    with pytest.raises(ValueError, match="at least 1"):
+        fastnn.set_num_threads(n)
+
+
+def test_interrupts_between_calls_leave_the_pool_usable(serial: dict[str, list[bytes]]) -> None:
+    def interrupt(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    fastnn.set_num_threads(2)
+    interrupts = 0
+    before = signal.signal(signal.SIGALRM, interrupt)
+    try:
+        for i in range(100):
+            try:
+                signal.setitimer(signal.ITIMER_REAL, 1e-3 + 1e-5 * i)
+                while True:
+                    for name in ("linear", "softmax", "relu", "conv2d"):
+                        OPERATIONS[name]()
+            except KeyboardInterrupt:
+                interrupts += 1
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    assert interrupts == 100
+    assert threads_that_meet(2) == 2
+    for name, call in OPERATIONS.items():
+        assert bits(call()) == serial[name]
+
+
+def status_of_fork(call: Callable[[], bool]) -> int:
+    """How a forked child ends that makes `call`: 0 if it returned True, 14 (SIGALRM) if it never returned."""
+    child = os.fork()
+    if child:
+        return os.waitpid(child, 0)[1]
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    signal.alarm(10)
+    try:
+        os._exit(0 if call() else 1)
+    finally:
+        os._exit(2)
+
+
+@forks
+def test_forked_child_gets_right_results_and_parent_keeps_its_pool(serial: dict[str, list[bytes]]) -> None:
+    fastnn.set_num_threads(2)
+    for _ in range(3):
+        OPERATIONS["linear"]()
+        assert (
+            status_of_fork(lambda: all(bits(call()) == serial[name] for name, call in OPERATIONS.items()))
+            == 0
+        )
+        assert threads_that_meet(2) == 2
+
+
+@forks
+def test_child_forked_while_other_threads_are_in_calls_gets_right_results(
+    serial: dict[str, list[bytes]],
+) -> None:
+    fastnn.set_num_threads(2)
+    stop = threading.Event()
+    names = ("linear", "max_pool2d", "relu")
+
+    def work() -> None:
+        while not stop.is_set():
+            for name in names:
+                OPERATIONS[name]()
+
+    callers = [threading.Thread(target=work) for _ in range(3)]
+    for caller in callers:
+        caller.start()
+    try:
+        for _ in range(20):
+            assert status_of_fork(lambda: all(bits(OPERATIONS[n]()) == serial[n] for n in names)) == 0
+    finally:
+        stop.set()
+        for caller in callers:
+            caller.join()
+
+
+@forks
+def test_child_forked_while_another_thread_takes_memory_gets_right_results(
+    serial: dict[str, list[bytes]],
+) -> None:
+    held, release = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with _memory._guard:  # as a thread does that is inside `empty` at the moment of the fork
+            held.set()
+            release.wait(5)
+
+    holder = threading.Thread(target=hold)
+    holder.start()
+    held.wait()
+    threading.Timer(0.2, release.set).start()  # a fork may wait for the memory to be let go
+    assert status_of_fork(lambda: bits(OPERATIONS["relu"]()) == serial["relu"]) == 0
+    holder.join()
+
+
+def call_in_child(name: str) -> list[bytes]:
+    return bits(OPERATIONS[name]())
+
+
+@pytest.mark.parametrize(
+    "method", [m for m in ("fork", "spawn") if m in multiprocessing.get_all_start_methods()]
+)
+def test_multiprocessing_workers_get_the_same_results(method: str, serial: dict[str, list[bytes]]) -> None:
+    names = list(OPERATIONS)
+    with multiprocessing.get_context(method).Pool(2) as workers:
+        results = workers.map_async(call_in_child, names).get(timeout=60)
+    assert dict(zip(names, results, strict=True)) == serial
+
+
+START = """
+import os, sys, threading, time
+import numpy as np
+import fastnn, fastnn.functional as F
+x = np.ones((300, 400), np.float32)
+"""
+
+
+def run(code: str, **env: str) -> tuple[int, str, float]:
+    """Exit code, standard error, and how long the process lived on after its one printed line."""
+    child = subprocess.Popen(
+        [sys.executable, "-c", START + textwrap.dedent(code)], cwd=ROOT, env={**os.environ, **env}, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
+    assert child.stdout is not None
+    child.stdout.readline()
+    printed = time.monotonic()
+    _, errors = child.communicate(timeout=60)
+    return child.returncode, errors, time.monotonic() - printed
+
+
+@pytest.mark.parametrize(
+    "last",
+    [
+        pytest.param("F.relu(x); F.relu(x)", id="while workers spin"),
+        pytest.param("F.relu(x); time.sleep(0.5)", id="while workers sleep"),
+        pytest.param("fastnn.set_num_threads(8)", id="while workers start"),
+        pytest.param(
+            "threading.Thread(target=lambda: [F.relu(x) for _ in iter(int, 1)], daemon=True).start(); time.sleep(0.3)",
+            id="while a daemon thread calls",
+        ),
+    ],
+)
+def test_interpreter_ends_promptly_and_cleanly(last: str) -> None:
+    code, errors, seconds = run(f"{last}; print(flush=True)", FASTNN_NUM_THREADS="4")
+    assert (code, errors) == (0, "")
+    assert seconds < 3
+
+
+@forks
+def test_child_forked_while_workers_start_gets_its_results() -> None:
+    code, errors, _ = run("""
+        fastnn.set_num_threads(8)
+        child = os.fork()
+        if child == 0:
+            import signal
+            signal.alarm(10)
+            os._exit(int((F.relu(x) != 1).any()))
+        assert os.waitpid(child, 0)[1] == 0, "the child never came back"
+    """)
+    assert code == 0, errors
+
+
+def test_idle_process_uses_no_processor() -> None:
+    code, errors, _ = run("""
+        fastnn.set_num_threads(4)
+        F.relu(x)
+        time.sleep(1)
+        used = time.process_time()
+        time.sleep(1)
+        assert time.process_time() - used < 0.05
+    """)
+    assert code == 0, errors
+
+
+@pytest.mark.parametrize(("text", "n"), [("1", 1), ("5", 5)])
+def test_environment_sets_the_number_of_threads(text: str, n: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FASTNN_NUM_THREADS", text)
+    assert threads._default_threads() == n
+
+
+@pytest.mark.parametrize("text", ["0", "-1", "2.5", "two", " ", "0x4", "²"])
+def test_environment_that_is_no_number_of_threads_is_an_error_that_names_it(text: str) -> None:
+    code, errors, _ = run("fastnn.get_num_threads()", FASTNN_NUM_THREADS=text)
+    assert code == 1
+    assert f"ValueError: FASTNN_NUM_THREADS must be a positive integer, got {text!r}" in errors
