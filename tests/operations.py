@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -67,13 +68,11 @@ def operations() -> dict[str, Callable[[], Any]]:
         "rmsprop": step("rmsprop", 1, 0.1, 0.9, 1e-8, 0.1, 0.0),
     }  # fmt: skip
     for name in ("relu", "sigmoid", "tanh"):
-        calls[name] = lambda f=getattr(activation, name): f(wide)
-        calls[f"{name}_backward"] = lambda f=getattr(activation, f"{name}_backward"): f(wide, wide)
+        calls[name] = partial(getattr(activation, name), wide)
+        calls[f"{name}_backward"] = partial(getattr(activation, f"{name}_backward"), wide, wide)
     for name, parameter in (("leaky_relu", 0.01), ("gelu", "none")):
-        calls[name] = lambda f=getattr(activation, name), p=parameter: f(wide, p)
-        calls[f"{name}_backward"] = lambda f=getattr(activation, f"{name}_backward"), p=parameter: f(
-            wide, wide, p
-        )
+        calls[name] = partial(getattr(activation, name), wide, parameter)
+        calls[f"{name}_backward"] = partial(getattr(activation, f"{name}_backward"), wide, wide, parameter)
     return calls
 
 

@@ -1,5 +1,5 @@
-"""The thread pool of kernels/cpu/threads.py: each task once, the same bits for any number of threads, and no harm
-done by Python threads, forks, interrupts, a busy machine or the end of the process.
+"""The thread pool of kernels/cpu/threads.py inside one process: each task once, the same bits for any number of
+threads; and no harm done by Python threads, forks, interrupts or a busy machine.
 """
 
 from __future__ import annotations
@@ -9,11 +9,9 @@ import os
 import signal
 import subprocess
 import sys
-import textwrap
 import threading
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import numba
@@ -21,11 +19,12 @@ import numpy as np
 import pytest
 
 import fastnn
-from fastnn.kernels.cpu import _memory, threads
+from fastnn.kernels.cpu import _memory, linear, threads
 from fastnn.kernels.cpu._jit import inline
+from tests import cases
 from tests.operations import OPERATIONS, bits
 
-ROOT = Path(__file__).resolve().parents[1]
+Results = dict[str, list[bytes]]
 forks = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
 
 
@@ -37,7 +36,7 @@ def _restore_threads() -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def serial() -> dict[str, list[bytes]]:
+def serial() -> Results:
     """The results of one thread."""
     before = fastnn.get_num_threads()
     fastnn.set_num_threads(1)
@@ -72,7 +71,7 @@ def meet(pool, arrived, met):
 
 
 def threads_that_meet(count: int) -> int:
-    """How many of `count` tasks, each of which waits for all others, met them: all, where as many threads work."""
+    """How many of `count` tasks, each of which waits for all others, met them: all, if as many threads work."""
     arrived, met = np.zeros(1, np.int64), np.zeros(count, np.bool_)
     meet(threads.pool(), arrived.ctypes.data, met)
     return int(met.sum())
@@ -95,14 +94,14 @@ def test_as_many_threads_work_as_were_asked_for(n: int) -> None:
 
 
 @pytest.mark.parametrize("n", [2, 3, 8])
-def test_results_are_the_same_bits_for_any_number_of_threads(n: int, serial: dict[str, list[bytes]]) -> None:
+def test_results_are_the_same_bits_for_any_number_of_threads(n: int, serial: Results) -> None:
     fastnn.set_num_threads(n)
     for name, call in OPERATIONS.items():
         for _ in range(3):
             assert bits(call()) == serial[name], name
 
 
-def test_python_threads_calling_at_once_get_the_serial_results(serial: dict[str, list[bytes]]) -> None:
+def test_python_threads_calling_at_once_get_the_serial_results(serial: Results) -> None:
     fastnn.set_num_threads(3)
     wrong: list[str] = []
     end = time.monotonic() + 2
@@ -126,7 +125,7 @@ def test_python_threads_calling_at_once_get_the_serial_results(serial: dict[str,
     assert not wrong
 
 
-def test_number_of_threads_can_go_up_and_down_again_and_again(serial: dict[str, list[bytes]]) -> None:
+def test_number_of_threads_can_go_up_and_down_again_and_again(serial: Results) -> None:
     for n in [1, 4, 2, 6, 1, 3] * 5:
         fastnn.set_num_threads(n)
         assert fastnn.get_num_threads() == n
@@ -142,7 +141,7 @@ def test_fewer_than_one_thread_is_an_error(n: int) -> None:
         fastnn.set_num_threads(n)
 
 
-def test_interrupts_between_calls_leave_the_pool_usable(serial: dict[str, list[bytes]]) -> None:
+def test_interrupts_between_calls_leave_the_pool_usable(serial: Results) -> None:
     def interrupt(*_: Any) -> None:
         raise KeyboardInterrupt
 
@@ -167,6 +166,27 @@ def test_interrupts_between_calls_leave_the_pool_usable(serial: dict[str, list[b
         assert bits(call()) == serial[name]
 
 
+def seconds_of_calls(n: int) -> float:
+    fastnn.set_num_threads(n)
+    x, weight = cases.draw((64, 784)), cases.draw((784, 64))
+    linear.linear(x, weight, None, None)
+    begin = time.perf_counter()
+    for _ in range(300):
+        linear.linear(x, weight, None, None)
+    return time.perf_counter() - begin
+
+
+def test_two_threads_on_a_busy_machine_slow_down_in_proportion() -> None:
+    busy = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(os.cpu_count() or 1)]
+    try:
+        time.sleep(0.2)
+        assert min(seconds_of_calls(2) for _ in range(3)) < 10 * seconds_of_calls(1)
+    finally:
+        for process in busy:
+            process.kill()
+            process.wait()
+
+
 def status_of_fork(call: Callable[[], bool]) -> int:
     """How a forked child ends that makes `call`: 0 if it returned True, 14 (SIGALRM) if it never returned."""
     child = os.fork()
@@ -181,7 +201,7 @@ def status_of_fork(call: Callable[[], bool]) -> int:
 
 
 @forks
-def test_forked_child_gets_right_results_and_parent_keeps_its_pool(serial: dict[str, list[bytes]]) -> None:
+def test_forked_child_gets_right_results_and_parent_keeps_its_pool(serial: Results) -> None:
     fastnn.set_num_threads(2)
     for _ in range(3):
         OPERATIONS["linear"]()
@@ -194,7 +214,7 @@ def test_forked_child_gets_right_results_and_parent_keeps_its_pool(serial: dict[
 
 @forks
 def test_child_forked_while_other_threads_are_in_calls_gets_right_results(
-    serial: dict[str, list[bytes]],
+    serial: Results,
 ) -> None:
     fastnn.set_num_threads(2)
     stop = threading.Event()
@@ -219,7 +239,7 @@ def test_child_forked_while_other_threads_are_in_calls_gets_right_results(
 
 @forks
 def test_child_forked_while_another_thread_takes_memory_gets_right_results(
-    serial: dict[str, list[bytes]],
+    serial: Results,
 ) -> None:
     held, release = threading.Event(), threading.Event()
 
@@ -243,86 +263,8 @@ def call_in_child(name: str) -> list[bytes]:
 @pytest.mark.parametrize(
     "method", [m for m in ("fork", "spawn") if m in multiprocessing.get_all_start_methods()]
 )
-def test_multiprocessing_workers_get_the_same_results(method: str, serial: dict[str, list[bytes]]) -> None:
+def test_multiprocessing_workers_get_the_same_results(method: str, serial: Results) -> None:
     names = list(OPERATIONS)
     with multiprocessing.get_context(method).Pool(2) as workers:
         results = workers.map_async(call_in_child, names).get(timeout=60)
     assert dict(zip(names, results, strict=True)) == serial
-
-
-START = """
-import os, sys, threading, time
-import numpy as np
-import fastnn, fastnn.functional as F
-x = np.ones((300, 400), np.float32)
-"""
-
-
-def run(code: str, **env: str) -> tuple[int, str, float]:
-    """Exit code, standard error, and how long the process lived on after its one printed line."""
-    child = subprocess.Popen(
-        [sys.executable, "-c", START + textwrap.dedent(code)], cwd=ROOT, env={**os.environ, **env}, text=True,
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-    )  # fmt: skip
-    assert child.stdout is not None
-    child.stdout.readline()
-    printed = time.monotonic()
-    _, errors = child.communicate(timeout=60)
-    return child.returncode, errors, time.monotonic() - printed
-
-
-@pytest.mark.parametrize(
-    "last",
-    [
-        pytest.param("F.relu(x); F.relu(x)", id="while workers spin"),
-        pytest.param("F.relu(x); time.sleep(0.5)", id="while workers sleep"),
-        pytest.param("fastnn.set_num_threads(8)", id="while workers start"),
-        pytest.param(
-            "threading.Thread(target=lambda: [F.relu(x) for _ in iter(int, 1)], daemon=True).start(); time.sleep(0.3)",
-            id="while a daemon thread calls",
-        ),
-    ],
-)
-def test_interpreter_ends_promptly_and_cleanly(last: str) -> None:
-    code, errors, seconds = run(f"{last}; print(flush=True)", FASTNN_NUM_THREADS="4")
-    assert (code, errors) == (0, "")
-    assert seconds < 3
-
-
-@forks
-def test_child_forked_while_workers_start_gets_its_results() -> None:
-    code, errors, _ = run("""
-        fastnn.set_num_threads(8)
-        child = os.fork()
-        if child == 0:
-            import signal
-            signal.alarm(10)
-            os._exit(int((F.relu(x) != 1).any()))
-        assert os.waitpid(child, 0)[1] == 0, "the child never came back"
-    """)
-    assert code == 0, errors
-
-
-def test_idle_process_uses_no_processor() -> None:
-    code, errors, _ = run("""
-        fastnn.set_num_threads(4)
-        F.relu(x)
-        time.sleep(1)
-        used = time.process_time()
-        time.sleep(1)
-        assert time.process_time() - used < 0.05
-    """)
-    assert code == 0, errors
-
-
-@pytest.mark.parametrize(("text", "n"), [("1", 1), ("5", 5)])
-def test_environment_sets_the_number_of_threads(text: str, n: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("FASTNN_NUM_THREADS", text)
-    assert threads._default_threads() == n
-
-
-@pytest.mark.parametrize("text", ["0", "-1", "2.5", "two", " ", "0x4", "²"])
-def test_environment_that_is_no_number_of_threads_is_an_error_that_names_it(text: str) -> None:
-    code, errors, _ = run("fastnn.get_num_threads()", FASTNN_NUM_THREADS=text)
-    assert code == 1
-    assert f"ValueError: FASTNN_NUM_THREADS must be a positive integer, got {text!r}" in errors

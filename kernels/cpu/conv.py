@@ -152,10 +152,11 @@ def _weight_task(t, tasks, tiles, x, grad, partial, partial_bias, scratches, geo
         else:
             _place(x[n], scratch, 0, top, 1, left, 1)
             start = scratch.ctypes.data
-        for y in range(OH):
-            for z in range(OW):
-                for o in range(O):
-                    sums[o] += grad[n, y, z, o]
+        pixels = grad[n].reshape(OH * OW, O)
+        for p in range(OH * OW):
+            pixel = pixels[p]
+            for o in range(sums.size):
+                sums[o] += pixel[o]
         for g in range(groups):
             A, B = start + g * Cg * size, grad.ctypes.data + (n * OH * OW * O + g * Og) * size
             sum_at = partial.ctypes.data + (t * KH * KW * Cg * O + g * Og) * size

@@ -17,26 +17,16 @@ import numpy as np
 from ._jit import inline, jit
 from ._memory import empty, plain
 from .activation import CODES, finish
-from .threads import parallel_for, pool
+from .threads import parallel_for, pool, share_out
 from .tile import multiply, panels
 
-_ROWS = 24  # of C in one task at least: two tiles of 12 rows, three of 8, four of 6
-_MOST_ROWS = 240  # and at most, where B is packed
-_FLOPS = 400_000  # in one task at least, about 2 µs: four times what handing out a task costs
-_DEPTH = 512
+_FLOPS = 400_000  # of a task at least, about 2 µs: four times what handing it out costs
+_DEPTH = 512  # terms of the reduction in one block at most, and where a transposed block is copied
+_BLOCK = 16384  # elements of A in one block: half the L1 cache in float32
 _PACK_ROWS = 96  # of C, from which on B is packed
-_COPY_COLUMNS, _COPY_DEPTH = (
-    96,
-    256,
-)  # of C and of the reduction, from which on a transposed block of A is copied
-
-
-@inline
-def rows_per_task(rows, flops_per_row):
-    """How many rows of a result make one task: a multiple of `_ROWS` with enough arithmetic to pay for
-    handing it out."""
-    wanted = _FLOPS / max(flops_per_row, 1)
-    return max(1, int(wanted / _ROWS + 0.5)) * _ROWS
+_PACKED_BLOCK = 240  # rows of C in one task at most where B is packed
+_STRIPE = 16  # rows of a transpose in one task: a cache line of what is read
+_COPY_COLUMNS, _COPY_DEPTH = 96, 256  # of C and of the reduction, from which on a transposed block is copied
 
 
 @inline
@@ -64,8 +54,9 @@ def _rows_task(t, block, tiles, a, transposed, b, packed, bias, c, code):
     stride, a_k = (1, rows if copying else c.shape[0]) if transposed else (K, 1)
     table = stride * np.arange(rows)
     no_offset = np.zeros(1, np.int64)
-    for k in range(0, max(K, 1), _DEPTH):
-        depth = min(_DEPTH, K - k)
+    step = _DEPTH if transposed else max(128, min(_DEPTH, _BLOCK // max(rows, 1)))
+    for k in range(0, max(K, 1), step):
+        depth = min(step, K - k)
         A = a.ctypes.data + (k * c.shape[0] + first if transposed else first * K + k) * size
         if copying:
             for r in range(depth):
@@ -83,23 +74,27 @@ def _rows_task(t, block, tiles, a, transposed, b, packed, bias, c, code):
     finish(c[first : first + rows].reshape(rows * N), code)
 
 
-@jit
+@inline
 def _product(pool, tiles, a, transposed, b, bias, c, code):
     """``c = A b + bias``, A being `a` or its transpose, then the activation of that code."""
     M, N = c.shape
     width = tiles[0] * tiles[1]
     packing = width < N and M >= _PACK_ROWS
     packed = np.empty(b.size if packing else 0, b.dtype)
-    block = rows_per_task(M, 2 * b.size)
+    count = share_out(pool, M, 2.0 * M * b.size, _FLOPS)
     if packing:
         parallel_for(pool, (N + width - 1) // width, _pack_panel, (width, b, packed))
-        block = max(_ROWS, min(_MOST_ROWS, M // 16 // _ROWS * _ROWS))
-    parallel_for(
-        pool, (M + block - 1) // block, _rows_task, (block, tiles, a, transposed, b, packed, bias, c, code)
-    )
+        count = max(count, M // _PACKED_BLOCK)
+    block = (M + count - 1) // max(count, 1)
+    parallel_for(pool, count, _rows_task, (block, tiles, a, transposed, b, packed, bias, c, code))
 
 
 @jit
+def _forward(pool, tiles, x, weight, bias, out, code):
+    _product(pool, tiles, x, False, weight, bias, out, code)
+
+
+@inline
 def _column_sums(matrix, sums):
     """``sums[j] = matrix[0, j] + matrix[1, j] + ...``, row after row."""
     for j in range(sums.size):
@@ -109,33 +104,57 @@ def _column_sums(matrix, sums):
             sums[j] += matrix[i, j]
 
 
+@inline
+def _transpose_rows(t, matrix, transposed):
+    first = t * _STRIPE
+    for i in range(matrix.shape[0]):
+        for j in range(first, min(first + _STRIPE, matrix.shape[1])):
+            transposed[j, i] = matrix[i, j]
+
+
+@jit
+def _backward(pool, tiles, grad, x, weight, grad_weight, grad_bias, grad_x, input_grad):
+    nothing = grad_bias[:0]
+    _product(pool, tiles, x, True, grad, nothing, grad_weight, 0)
+    _column_sums(grad, grad_bias)
+    if input_grad:
+        K, N = weight.shape
+        turned = np.empty((N, K), weight.dtype)
+        parallel_for(pool, (N + _STRIPE - 1) // _STRIPE, _transpose_rows, (weight, turned))
+        _product(pool, tiles, grad, False, turned, nothing, grad_x, 0)
+
+
 def linear(x, weight, bias, activation):
     x, weight = plain(x), plain(weight)
     out = empty((x.shape[0], weight.shape[1]), x.dtype)
     bias = none(x.dtype) if bias is None else plain(bias)
-    _product(pool(), panels(x.itemsize), x, False, weight, bias, out, CODES[activation])
+    _forward(pool(), panels(x.itemsize), x, weight, bias, out, CODES[activation])
     return out
 
 
 def linear_backward(grad, x, weight, input_grad, out=None):
-    grad, x = plain(grad), plain(x)
-    tiles = panels(x.itemsize)
+    grad, x, weight = plain(grad), plain(x), plain(weight)
     grad_weight, grad_bias = out or (np.empty(weight.shape, x.dtype), np.empty(weight.shape[1], x.dtype))
     dense = grad_weight if grad_weight.flags.carray else np.empty(weight.shape, x.dtype)
-    _product(pool(), tiles, x, True, grad, none(x.dtype), dense, 0)
-    _column_sums(grad, grad_bias)
+    sums = grad_bias if grad_bias.flags.carray else np.empty(grad_bias.shape, x.dtype)
+    grad_x = empty(x.shape, x.dtype) if input_grad else none_2d(x.dtype)
+    _backward(pool(), panels(x.itemsize), grad, x, weight, dense, sums, grad_x, input_grad)
     if dense is not grad_weight:
         grad_weight[:] = dense
-    grad_x = None
-    if input_grad:
-        grad_x = empty(x.shape, x.dtype)
-        _product(pool(), tiles, grad, False, np.array(weight.T, order="C"), none(x.dtype), grad_x, 0)
-    return grad_x, grad_weight, grad_bias
+    if sums is not grad_bias:
+        grad_bias[:] = sums
+    return grad_x if input_grad else None, grad_weight, grad_bias
 
 
 _NONE = {np.dtype(t): np.empty(0, t) for t in (np.float32, np.float64)}
+_NONE_2D = {dtype: nothing.reshape(0, 1) for dtype, nothing in _NONE.items()}
 
 
 def none(dtype: np.dtype) -> np.ndarray:
     """An empty array in the place of an absent bias: kernels are compiled for arrays, not for None."""
     return _NONE[dtype]
+
+
+def none_2d(dtype: np.dtype) -> np.ndarray:
+    """The same in the place of a matrix."""
+    return _NONE_2D[dtype]

@@ -312,6 +312,19 @@ def parallel_for(pool, count, block, arguments):
     _launch(pool, _task_function(block, arguments), count, _spill(arguments))
 
 
+@inline
+def share_out(pool, items, work, least):
+    """How many tasks to cut `items` items with this much `work` together into, for results that no cut changes.
+
+    One where a second task would have less than `least` to do; else as many for each thread as leave it tasks
+    to take over from a thread that fell behind, but no smaller than eight times `least`.
+    """
+    threads = _load(pool, LIMIT)
+    if work < 2 * least:
+        return min(items, 1)
+    return min(items, threads * max(1, min(8, int(work / (threads * 8 * least)))))
+
+
 class _Pool:
     """The state and the workers of this process; `address` is what kernels take."""
 

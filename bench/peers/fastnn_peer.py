@@ -1,0 +1,36 @@
+"""fastnn itself, on the backend that the variant names: compiled, or the plain NumPy baseline."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+import fastnn
+import fastnn.functional as F
+from bench.networks import Network
+from bench.peers import LR, MOMENTUM, WEIGHT_DECAY
+from fastnn import optim
+
+
+def training(network: Network, variant: str) -> Callable[[], float]:
+    fastnn.set_backend(variant)
+    x, y = network.batch()
+    net = network.build()
+    sgd = optim.SGD(net.parameters(), LR, momentum=MOMENTUM, weight_decay=WEIGHT_DECAY)
+    loss_function = getattr(F, network.loss)
+
+    def step() -> float:
+        loss, grad = loss_function(net.forward(x, training=True), y)
+        net.backward(grad, input_grad=False)
+        sgd.step()
+        return loss
+
+    return step
+
+
+def inference(network: Network, variant: str) -> Callable[[], np.ndarray]:
+    fastnn.set_backend(variant)
+    x, _ = network.batch()
+    net = network.build()
+    return lambda: net(x)
