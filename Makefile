@@ -3,14 +3,14 @@
 
 MAKEFLAGS += --silent --no-builtin-rules
 .DEFAULT_GOAL := help
-.PHONY: help demo test bench lint clean
+.PHONY: help demo test bench bench-peers bench-limits lint clean
 
 VENV := .venv
 PYTHON := $(VENV)/bin/python
 BENCH_JSON := out/bench.json
 
 help: ## list these targets
-	sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "%-14s%s\n", $$1, $$2 }'
+	sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "%-20s%s\n", $$1, $$2 }'
 
 demo: $(VENV)/installed-cli,data,plot ## train a digit classifier and show what it learnt
 	$(VENV)/bin/fastnn demo
@@ -21,7 +21,13 @@ test: $(VENV)/installed-test ## run every test; PYTEST_ARGS="-k conv" picks some
 bench: $(VENV)/installed-test,bench ## time every operation and network against plain NumPy; print the table
 	mkdir -p $(dir $(BENCH_JSON))
 	$(PYTHON) -m pytest --benchmark bench --benchmark-max-time=0.5 --benchmark-quiet --benchmark-json=$(BENCH_JSON) $(PYTEST_ARGS)
-	$(PYTHON) -m bench.report $(BENCH_JSON)
+	$(PYTHON) -m bench.medians $(BENCH_JSON)
+
+bench-peers: $(VENV)/installed-peers ## time networks against PyTorch, JAX, scikit-learn and ONNX Runtime, at equal work
+	$(PYTHON) -m bench.peers $(PEERS_ARGS)
+
+bench-limits: $(VENV)/installed-test,bench ## time each kernel against the limits of the machine
+	$(PYTHON) -m bench.limits $(LIMITS_ARGS)
 
 lint: $(VENV)/installed-test,lint ## check style (ruff), types (mypy) and the direction of imports (import-linter)
 	$(PYTHON) -m ruff check --quiet --output-format=concise
@@ -31,6 +37,13 @@ lint: $(VENV)/installed-test,lint ## check style (ruff), types (mypy) and the di
 clean: ## remove .venv and everything built
 	rm -rf $(VENV) build dist out *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# What the comparison is with: releases of PyTorch differ in speed, so that one is pinned. On Linux its wheel brings
+# CUDA's libraries unless pip is told of the CPU's: PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu
+$(VENV)/installed-peers: $(VENV)/installed-test,bench
+	echo "Installing PyTorch, JAX, ONNX Runtime and scikit-learn into $(VENV) ..."
+	$(PYTHON) -m pip install -qq --disable-pip-version-check torch==2.13.0 jax onnxruntime onnx scikit-learn
+	touch $@
 
 $(VENV)/installed-%: pyproject.toml $(VENV)/made
 	echo "Installing fastnn with [$*] into $(VENV) (the first time takes a minute or two) ..."

@@ -28,45 +28,51 @@ def operations() -> dict[str, Callable[[], Any]]:
 
     def step(name: str, states: int, *numbers: Any) -> Callable[[], Any]:
         def run() -> Any:
-            lists = [[np.abs(x), np.abs(grad), np.abs(bias)]] + [
-                [x * x, grad * grad, bias * bias] for _ in range(1 + states)
-            ]
+            lists = [[array * array for array in (x, grad, bias)] for _ in range(2 + states)]
             getattr(update, name)(update.bind(*lists), *numbers)
             return tuple(a for arrays in lists for a in arrays)
 
         return run
 
+    def batch_norm() -> Any:
+        scale, shift, *running = per_channel  # the running statistics are updated in place
+        return norm.batch_norm(image, scale, shift, *map(np.copy, running), True, 0.1, 1e-5)
+
+    cols = conv.im2col(odd_image, odd.kernel_size, *odd.geometry)
+    plain = ((1, 1), (0, 0), (1, 1), 1)
     calls: dict[str, Callable[[], Any]] = {
-        "linear": lambda: linear.linear(x, weight, bias, "sigmoid"),
-        "linear_backward": lambda: linear.linear_backward(grad, x, weight, True),
-        "conv2d": lambda: conv.conv2d(image, filters, channel_bias, (1, 1), (2, 2), (1, 1), 1, "relu"),
-        "conv2d_backward": lambda: conv.conv2d_backward(image_grad, image, filters, (1, 1), (0, 0), (1, 1), 1, True),
-        "odd conv2d": lambda: conv.conv2d(odd_image, odd_filters, odd_bias, *odd.geometry, 2, None),
-        "odd conv2d_backward": lambda: conv.conv2d_backward(
-            odd_grad, odd_image, odd_filters, *odd.geometry, 2, True
+        "linear": partial(linear.linear, x, weight, bias, "sigmoid"),
+        "linear_backward": partial(linear.linear_backward, grad, x, weight, True),
+        "conv2d": partial(conv.conv2d, image, filters, channel_bias, *plain, "relu"),
+        "conv2d_backward": partial(conv.conv2d_backward, image_grad, image, filters, *plain, True),
+        "odd conv2d": partial(conv.conv2d, odd_image, odd_filters, odd_bias, *odd.geometry, 2, None),
+        "odd conv2d_backward": partial(
+            conv.conv2d_backward, odd_grad, odd_image, odd_filters, *odd.geometry, 2, True
         ),
-        "im2col": lambda: conv.im2col(odd_image, (3, 3), *odd.geometry),
-        "col2im": lambda: conv.col2im(conv.im2col(odd_image, (3, 3), *odd.geometry), (23, 21), (3, 3), *odd.geometry),
+        "im2col": partial(conv.im2col, odd_image, odd.kernel_size, *odd.geometry),
+        "col2im": partial(conv.col2im, cols, odd_image.shape[2:], odd.kernel_size, *odd.geometry),
         "max_pool2d": max_pool_both_ways,
-        "avg_pool2d": lambda: pool.avg_pool2d(image, *window, True, False),
-        "avg_pool2d_backward": lambda: pool.avg_pool2d_backward(
-            image, (64, 6, 24, 12), (2, 1), (2, 1), (0, 0), False, True
+        "avg_pool2d": partial(pool.avg_pool2d, image, *window, True, False),
+        "avg_pool2d_backward": partial(
+            pool.avg_pool2d_backward, image, (64, 6, 24, 12), (2, 1), (2, 1), (0, 0), False, True
         ),
-        "softmax": lambda: activation.softmax(logits, 1),
-        "softmax_backward": lambda: activation.softmax_backward(wide, wide, 0),
-        "log_softmax": lambda: activation.log_softmax(wide, -1),
-        "log_softmax_backward": lambda: activation.log_softmax_backward(logits, logits, 1),
-        "softmax_cross_entropy": lambda: loss.softmax_cross_entropy(logits, labels, 0.1),
-        "softmax_cross_entropy of shares": lambda: loss.softmax_cross_entropy(logits, logits, 0.1),
-        "sigmoid_cross_entropy": lambda: loss.sigmoid_cross_entropy(logits, logits, 0.1),
-        "mse": lambda: loss.mse(wide, wide * 2, 0.1),
-        "batch_norm": lambda: norm.batch_norm(image, *per_channel[:2], *map(np.copy, per_channel[2:]), True, 0.1, 1e-5),
-        "batch_norm_backward": lambda: norm.batch_norm_backward(image * 2, image, *per_channel[:3], True, True),
-        "dropout": lambda: random.dropout(wide, 0.4, 1, 2),
+        "softmax": partial(activation.softmax, logits, 1),
+        "softmax_backward": partial(activation.softmax_backward, wide, wide, 0),
+        "log_softmax": partial(activation.log_softmax, wide, -1),
+        "log_softmax_backward": partial(activation.log_softmax_backward, logits, logits, 1),
+        "softmax_cross_entropy": partial(loss.softmax_cross_entropy, logits, labels, 0.1),
+        "softmax_cross_entropy of shares": partial(loss.softmax_cross_entropy, logits, logits, 0.1),
+        "sigmoid_cross_entropy": partial(loss.sigmoid_cross_entropy, logits, logits, 0.1),
+        "mse": partial(loss.mse, wide, wide * 2, 0.1),
+        "batch_norm": batch_norm,
+        "batch_norm_backward": partial(
+            norm.batch_norm_backward, image * 2, image, *per_channel[:3], True, True
+        ),
+        "dropout": partial(random.dropout, wide, 0.4, 1, 2),
         "sgd": step("sgd", 1, 0.1, 0.9, 0.0, 0.1, True, False),
         "adam": step("adam", 2, 0.1, 0.9, 0.99, 1e-8, 0.1, True, 3),
         "rmsprop": step("rmsprop", 1, 0.1, 0.9, 1e-8, 0.1, 0.0),
-    }  # fmt: skip
+    }
     for name in ("relu", "sigmoid", "tanh"):
         calls[name] = partial(getattr(activation, name), wide)
         calls[f"{name}_backward"] = partial(getattr(activation, f"{name}_backward"), wide, wide)

@@ -106,7 +106,7 @@ def assert_sum_of_products(
 
 
 def activated_bound(activation: str | None, terms: int, magnitude: Any, expected: np.ndarray) -> np.ndarray:
-    """The rounding, in eps, of a sum of `terms` products with this `magnitude`, then an activation (None: none).
+    """The rounding, in eps, of a sum of `terms` products with this `magnitude`, then an activation or none.
 
     None is steeper than 1.13, so the sum's error passes; its own, a few eps, is of its result: a sigmoid
     of a tiny sum is 0.5.

@@ -1,4 +1,4 @@
-"""The same numbers give the same bits: for any number of threads, and whether a kernel was compiled or loaded."""
+"""The same numbers give the same bits: for any number of threads, for kernels compiled or loaded."""
 
 from __future__ import annotations
 

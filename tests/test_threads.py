@@ -1,5 +1,5 @@
-"""The thread pool of kernels/cpu/threads.py inside one process: each task once, the same bits for any number of
-threads; and no harm done by Python threads, forks, interrupts or a busy machine.
+"""The thread pool of kernels/cpu/threads.py inside one process: each task once, the same bits for any number
+of threads; and no harm done by Python threads, forks, interrupts or a busy machine.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ def meet(pool, arrived, met):
 
 
 def threads_that_meet(count: int) -> int:
-    """How many of `count` tasks, each of which waits for all others, met them: all, if as many threads work."""
+    """How many of `count` tasks, each waiting for the others, met them: all, if so many threads work."""
     arrived, met = np.zeros(1, np.int64), np.zeros(count, np.bool_)
     meet(threads.pool(), arrived.ctypes.data, met)
     return int(met.sum())

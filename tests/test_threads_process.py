@@ -92,10 +92,8 @@ def test_retired_workers_use_no_processor_while_others_work() -> None:
             time.sleep(0.005)
         print(time.process_time() - used, file=sys.stderr)
     """
-    always, retired = (float(run(f"{resize}{share}")[1]) for resize in ("""
-        fastnn.set_num_threads(2)""", """
-        fastnn.set_num_threads(8)
-        fastnn.set_num_threads(2)"""))  # fmt: skip
+    always = float(run("        fastnn.set_num_threads(2)" + share)[1])
+    retired = float(run("        fastnn.set_num_threads(8); fastnn.set_num_threads(2)" + share)[1])
     assert retired < 3 * always + 0.1
 
 

@@ -25,6 +25,7 @@ from tests import cases, parity
 
 ROOT = Path(__file__).resolve().parents[1]
 PROTOTYPE = ctypes.CFUNCTYPE(None, *[ctypes.c_int64] * 15)
+Children = dict[str, "subprocess.Popen[str]"]
 MARK = 77.0
 HEIGHTS = _SHAPES[_target()["registers"]]
 
@@ -218,8 +219,8 @@ def test_convolution_and_its_gradients_are_exact(case: cases.Conv, dtype: Any) -
         np.testing.assert_array_equal(ours, theirs)
 
 
-# The suite runs on the vectors of this machine; here, in children, on those of lesser ones. What they run: both the
-# panels, then what differs on each. Convolution only addresses panels, and x86-64 alone has no multiply-add.
+# The suite runs on the vectors of this machine; here, in children, on those of lesser ones. Both run the
+# panels; only one then convolves, which is addressing them, and only x86-64 has no multiply-add.
 IN_CHILD = "FASTNN_TESTED_VECTOR_BITS"
 LESSER = {
     "haswell": (256, ["tests/test_tile.py", "-k", "not float64 or panel"]),
@@ -235,7 +236,7 @@ sys.exit(pytest.main(["-x", "-q", "-p", "no:cacheprovider", edges, *sys.argv[1:]
 
 
 @pytest.fixture(scope="module")
-def children(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, subprocess.Popen[str]]]:
+def children(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Children]:
     """A child for each lesser CPU, at work side by side: nearly all they do is compile."""
     started = {}
     for cpu, (bits, tests) in LESSER.items():
@@ -260,5 +261,5 @@ def test_tiles_of_lesser_cpus_hold_the_same_promises(
 ) -> None:
     if cpu not in children:
         pytest.skip("this CPU has narrower vectors")
-    output, _ = children[cpu].communicate(timeout=300)
-    assert children[cpu].returncode == 0, output[-6000:]
+    output, errors = children[cpu].communicate(timeout=300)
+    assert children[cpu].returncode == 0, output[-6000:] + errors[-2000:]

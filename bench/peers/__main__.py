@@ -1,4 +1,4 @@
-"""``python -m bench.peers``: compare fastnn with other libraries; print the ratios, and keep the times as JSON.
+"""``python -m bench.peers``: compare fastnn with other libraries, print the ratios, keep the times as JSON.
 
 At equal work and equal threads: see `bench/peers/__init__.py`. A library that is not installed is left out.
 """
@@ -22,9 +22,11 @@ DEFAULT = Path("out/peers.json")
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench.peers", description=__doc__)
-    parser.add_argument("--workload", metavar="NAME", action="append", help="only those with NAME in their name")
+    only = "only those with NAME in their name"
+    parser.add_argument("--workload", metavar="NAME", action="append", help=only)
     parser.add_argument("--rounds", type=int, default=5, help="turns of each peer (default 5, at least 3)")
-    parser.add_argument("--seconds", type=float, default=5.0, help="a peer at a workload, all rounds (default 5)")
+    budget = "of each peer at a workload, all rounds together (default 5)"
+    parser.add_argument("--seconds", type=float, default=5.0, help=budget)
     parser.add_argument("--threads", type=int, default=2, help="of each peer (default 2)")
     parser.add_argument("--out", type=Path, default=DEFAULT, help=f"default {DEFAULT}")
     options = parser.parse_args()

@@ -1,4 +1,4 @@
-"""JAX: one jitted function a step, whose parameters and velocities are donated, so that they are updated in place.
+"""JAX: one jitted function a step, to which parameters and velocities are donated: it updates them in place.
 
 Images are NHWC and pooling is a reshape and a maximum: on a CPU both take less time than NCHW and
 ``reduce_window``, whose gradient scatters.

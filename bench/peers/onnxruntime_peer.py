@@ -44,9 +44,7 @@ def export(network: Network) -> onnx.ModelProto:
     shapes = {"x": network.x, "out": (network.x[0], network.classes)}
     values = [helper.make_tensor_value_info(name, TensorProto.FLOAT, s) for name, s in shapes.items()]
     graph = helper.make_graph(nodes, network.name, values[:1], values[1:], tensors)
-    model = helper.make_model(
-        graph, ir_version=IR_VERSION, opset_imports=[helper.make_opsetid("", OPSET)]
-    )
+    model = helper.make_model(graph, ir_version=IR_VERSION, opset_imports=[helper.make_opsetid("", OPSET)])
     onnx.checker.check_model(model)
     return model
 

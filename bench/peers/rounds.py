@@ -19,6 +19,7 @@ from typing import Any
 from bench.peers.workloads import OURS, Workload
 
 ROOT = Path(__file__).resolve().parents[2]
+STEPS = 30  # of each peer at least, in all rounds together
 TOLERANCE = 1e-3  # of losses and outputs, relative to the largest
 
 
@@ -97,9 +98,10 @@ def agree(values: dict[str, list[float]]) -> None:
     expected = values[OURS]
     scale = max(map(abs, expected))
     for peer, own in values.items():
-        error = max(abs(a - b) for a, b in zip(own, expected, strict=True))
-        if not error <= TOLERANCE * scale:  # also when either is NaN
-            raise Unequal(f"{peer} is off by {error:.2g}: {own[:4]} ... against {expected[:4]} ... of {OURS}")
+        near = [abs(a - b) <= TOLERANCE * scale for a, b in zip(own, expected, strict=True)]
+        if not all(near):  # a NaN is near nothing
+            at = near.index(False)
+            raise Unequal(f"value {at} of {peer} is {own[at]}, of {OURS} {expected[at]}")
 
 
 def compare(workload: Workload, *, rounds: int, seconds: float, threads: int, say: Any) -> dict[str, Any]:
@@ -108,8 +110,8 @@ def compare(workload: Workload, *, rounds: int, seconds: float, threads: int, sa
     Returns
     -------
     dict
-        peer -> ``{"median": s, "rounds": [median of each, s], "steps": n, "faults": per step, "peak": bytes}``,
-        or ``{"skipped": reason}`` for those that cannot run here.
+        peer -> ``{"median": s, "rounds": [median of each], "steps": n, "faults": a step, "peak": bytes}``, or
+        ``{"skipped": reason}`` for those that cannot run here.
     """
     results: dict[str, Any] = {}
     with ExitStack() as stack:
@@ -132,7 +134,7 @@ def compare(workload: Workload, *, rounds: int, seconds: float, threads: int, sa
         for number in range(rounds):
             turn = number % len(running)  # nobody always comes after the same one, nor always first
             for process in running[turn:] + running[:turn]:
-                reply = process.ask(f"time {seconds / rounds}")
+                reply = process.ask(f"time {seconds / rounds} {-(-STEPS // rounds)}")
                 taken[process.peer].append(reply["seconds"])
                 faults[process.peer] += reply["faults"]
         for process in running:

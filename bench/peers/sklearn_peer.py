@@ -24,7 +24,7 @@ def training(network: Network, variant: str) -> Callable[[], float]:
     mse = network.loss == "mse"
     lr = LR * 2 / network.classes if mse else LR
     model = (MLPRegressor if mse else MLPClassifier)(
-        hidden.outputs,
+        hidden_layer_sizes=(hidden.outputs,),
         activation=ACTIVATIONS[activation.name],
         solver="sgd",
         batch_size=len(x),

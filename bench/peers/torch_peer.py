@@ -1,4 +1,4 @@
-"""PyTorch: eager as it comes, eager with channels_last images, and compiled (channels_last too: it is faster).
+"""PyTorch: eager as it comes, eager with channels_last images, compiled (channels_last too: it is faster).
 
 The optimiser is the fused one, which on small networks saves a tenth of a step.
 """

@@ -4,8 +4,8 @@ Each line in is a command, each line out its JSON reply: ``{"error": ...}`` or
 
     check        {"values": [...]}: the losses of the first steps, or the outputs, with nothing left to chance
     warm         {"steps": n}: builds what is timed, and runs it until it is warm
-    time SECONDS {"seconds": [...], "faults": n}: of each step, for at least so long and at least `LEAST`
-                 steps; the pages that the steps were first to touch
+    time S N     {"seconds": [...], "faults": n}: of each step, for S seconds and N steps at least; and how
+                 many pages the steps were the first to touch
     memory       {"peak": bytes}
 
 A process is stopped in between, so it warms up again before each timing.
@@ -21,7 +21,6 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-LEAST = 10
 CHECKED = 4  # steps
 WARM, REWARM = 1.0, 0.1  # seconds
 
@@ -58,12 +57,12 @@ class Worker:
         self.step = self._build(self.workload.network)
         return {"steps": len(measure(self.step, WARM, 3))}
 
-    def time(self, seconds: str) -> dict[str, Any]:
+    def time(self, seconds: str, least: str) -> dict[str, Any]:
         import resource
 
         measure(self.step, REWARM, 3)
         before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-        taken = measure(self.step, float(seconds), LEAST)
+        taken = measure(self.step, float(seconds), int(least))
         after = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
         return {"seconds": taken, "faults": after - before}
 

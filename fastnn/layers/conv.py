@@ -36,6 +36,8 @@ class Conv2d(Layer):
 
     Attributes
     ----------
+    in_channels, out_channels, groups : int
+    kernel_size, stride, padding, dilation : pairs
     weight : Parameter (out_channels, in_channels / groups, KH, KW)
         Over (KH, KW, I, O) memory.
     bias : Parameter (out_channels,) or None
@@ -75,9 +77,12 @@ class Conv2d(Layer):
             self._surplus = (zeros[0] % 2, zeros[1] % 2)
         elif isinstance(padding, str):
             raise ValueError(f'padding must be an int, a pair, "same" or "valid", got {padding!r}')
+        self.in_channels, self.out_channels, self.groups = in_channels, out_channels, groups
+        self.kernel_size, self.stride, self.dilation = kernel_size, stride, dilation
+        self.padding = pair("padding", padding, 0)
         self._geometry: dict[str, Any] = {
             "stride": stride,
-            "padding": pair("padding", padding, 0),
+            "padding": self.padding,
             "dilation": dilation,
             "groups": groups,
         }
@@ -133,9 +138,7 @@ class Conv2d(Layer):
         return whole
 
     def __repr__(self) -> str:
-        out_channels, per_group, *kernel_size = self.weight.data.shape
-        in_channels = per_group * self._geometry["groups"]
         usual = {"stride": (1, 1), "padding": (0, 0), "dilation": (1, 1), "groups": 1}
         geometry = self._geometry if self._surplus == (0, 0) else {**self._geometry, "padding": "same"}
         options = shown(geometry, usual) + ("" if self.bias else ", bias=False")
-        return f"Conv2d({in_channels}, {out_channels}, {short(tuple(kernel_size))}{options})"
+        return f"Conv2d({self.in_channels}, {self.out_channels}, {short(self.kernel_size)}{options})"

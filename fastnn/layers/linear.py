@@ -26,6 +26,7 @@ class Linear(Layer):
 
     Attributes
     ----------
+    in_features, out_features : int
     weight : Parameter (in_features, out_features)
     bias : Parameter (out_features,) or None
     """
@@ -43,7 +44,7 @@ class Linear(Layer):
             raise ValueError(
                 f"Linear needs at least one feature in and out, got {in_features} and {out_features}"
             )
-        fans = in_features, out_features
+        self.in_features, self.out_features = fans = in_features, out_features
         self.weight = new_parameter("weight", init, fans, *fans, dtype)
         bias_init = init if init == "fan_in_uniform" else "zeros"
         self.bias = new_parameter("bias", bias_init, (out_features,), *fans, dtype) if bias else None
@@ -74,5 +75,4 @@ class Linear(Layer):
         return F.linear_backward(grad, x, weight._data, input_grad=input_grad, out=out)[0]
 
     def __repr__(self) -> str:
-        in_features, out_features = self.weight.data.shape
-        return f"Linear({in_features}, {out_features}{'' if self.bias else ', bias=False'})"
+        return f"Linear({self.in_features}, {self.out_features}{'' if self.bias else ', bias=False'})"

@@ -232,11 +232,11 @@ def _work(pool, me):
 
 @inline
 def _launch(pool, function, count, arguments):
-    if count > 1 and _load(pool, LIMIT) > 1 and _take(pool, LOCK):
+    parts = _load(pool, LIMIT)  # once: it may change meanwhile
+    if count > 1 and parts > 1 and _take(pool, LOCK):
         _store(pool, FUNCTION, function)
         _store(pool, ARGS, arguments)
         _store(pool, COUNT, count)
-        parts = _load(pool, LIMIT)
         _store(pool, PARTS, parts)
         for share in range(parts):
             _store(pool, NEXT + _WORD * share, share * count // parts)
@@ -314,12 +314,12 @@ def parallel_for(pool, count, block, arguments):
 
 @inline
 def share_out(pool, items, work, least):
-    """How many tasks to cut `items` items with this much `work` together into, for results that no cut changes.
+    """How many tasks to cut `items` items with this much `work` into, for results that no cut changes.
 
     One where a second task would have less than `least` to do; else as many for each thread as leave it tasks
     to take over from a thread that fell behind, but no smaller than eight times `least`.
     """
-    threads = _load(pool, LIMIT)
+    threads = max(1, _load(pool, LIMIT))  # 0 once the pool has stopped
     if work < 2 * least:
         return min(items, 1)
     return min(items, threads * max(1, min(8, int(work / (threads * 8 * least)))))
