@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.drawn import OTHERS, TILES, Calls, Draw, Drawn, run_panel
+from tests.drawn import OTHERS, VECTORS, Calls, Draw, Drawn, run_panel
 from tests.guarded import Allocator
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -66,7 +66,7 @@ def make_calls(log: Path, names: list[str]) -> None:
     """What the child does."""
     allocator = Allocator()
     allocator.install()
-    calls = {**TILES, **OTHERS, **FAULTS}
+    calls = {**VECTORS, **OTHERS, **FAULTS}
     with log.open("w") as file:
         for name in names:
             for i in range(EACH):
@@ -87,7 +87,7 @@ def run_child(names: list[str], folder: Path) -> tuple[subprocess.CompletedProce
     return done, log.read_text().splitlines() if log.exists() else []
 
 
-@pytest.mark.parametrize("calls", [TILES, OTHERS], ids=["tiles", "others"])
+@pytest.mark.parametrize("calls", [VECTORS, OTHERS], ids=["vectors", "others"])
 def test_kernels_stay_inside_their_operands(calls: Calls, tmp_path: Path) -> None:
     done, log = run_child(list(calls), tmp_path)
     assert done.returncode == 0, f"exit code {done.returncode} in {log[-1:]}\n{done.stderr[-3000:]}"
@@ -95,7 +95,7 @@ def test_kernels_stay_inside_their_operands(calls: Calls, tmp_path: Path) -> Non
 
 
 def test_enough_shapes_are_drawn() -> None:
-    assert EACH * len({**TILES, **OTHERS}) >= 2000
+    assert EACH * len({**VECTORS, **OTHERS}) >= 2000
 
 
 @pytest.mark.parametrize(

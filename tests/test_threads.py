@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 
 import fastnn
-from fastnn.kernels.cpu import _memory, linear, threads
+from fastnn.kernels.cpu import _atomics, _memory, linear, threads
 from fastnn.kernels.cpu._jit import inline
 from tests import cases
 from tests.operations import OPERATIONS, bits
@@ -57,12 +57,12 @@ def count_tasks(pool, counts):
 
 @inline
 def _meet(t, arrived, count, met):
-    threads._add(arrived, 0, 1)
+    _atomics.add(arrived, 0, 1)
     for _ in range(2_000_000):
-        if threads._load(arrived, 0) == count:
+        if _atomics.load(arrived, 0) == count:
             met[t] = True
             return
-        threads._yield_core()
+        _atomics.yield_core()
 
 
 @numba.njit(nogil=True)

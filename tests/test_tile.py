@@ -230,7 +230,7 @@ CHILD = f"""
 import os, sys, pytest
 from fastnn.kernels.cpu.tile import describe
 assert describe()["vector_bits"] == int(os.environ["{IN_CHILD}"]), describe()
-edges = "tests/test_memory_edges.py::test_kernels_stay_inside_their_operands[tiles]"
+edges = "tests/test_memory_edges.py::test_kernels_stay_inside_their_operands[vectors]"
 sys.exit(pytest.main(["-x", "-q", "-p", "no:cacheprovider", edges, *sys.argv[1:]]))
 """
 

@@ -31,8 +31,6 @@ import atexit
 import ctypes
 import mmap
 import os
-import platform
-import sys
 import threading
 import time
 
@@ -43,6 +41,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
+from ._atomics import add, load, pause, ring, run_task, sleep_on, store, take, yield_core
 from ._jit import inline, jit
 
 _WORD = 8  # int64 words a cache line
@@ -54,209 +53,77 @@ MOST_THREADS = 256
 
 _SPINS = 400  # of ~0.05-0.1 µs: the gap between two kernels of one step
 _YIELDS = 2000  # of ~0.3-1 µs: the gap between two steps
-_LINUX = sys.platform.startswith("linux") and platform.machine() in ("x86_64", "aarch64")
-_FUTEX = {"x86_64": 202, "aarch64": 98}.get(platform.machine(), 0)  # the system call's number
-_FUTEX_WAIT_PRIVATE, _FUTEX_WAKE_PRIVATE = 128, 129
-
-_i64, _i32, _ptr = ir.IntType(64), ir.IntType(32), ir.IntType(8).as_pointer()
-
-
-def _word(builder: ir.IRBuilder, pool: ir.Value, index: ir.Value) -> ir.Value:
-    base = builder.inttoptr(pool, _i64.as_pointer())
-    return builder.gep(base, [index])
-
-
-@intrinsic
-def _load(typingctx, pool, index):
-    def codegen(context, builder, signature, args):
-        return builder.load_atomic(_word(builder, *args), "seq_cst", 8)
-
-    return types.int64(types.int64, types.int64), codegen
-
-
-@intrinsic
-def _store(typingctx, pool, index, value):
-    def codegen(context, builder, signature, args):
-        builder.store_atomic(args[2], _word(builder, *args[:2]), "seq_cst", 8)
-        return context.get_dummy_value()
-
-    return types.void(types.int64, types.int64, types.int64), codegen
-
-
-@intrinsic
-def _add(typingctx, pool, index, value):
-    """Atomically add; the word's value before."""
-
-    def codegen(context, builder, signature, args):
-        return builder.atomic_rmw("add", _word(builder, *args[:2]), args[2], "seq_cst")
-
-    return types.int64(types.int64, types.int64, types.int64), codegen
-
-
-@intrinsic
-def _take(typingctx, pool, index):
-    """Atomically turn a 0 into a 1; whether it was a 0."""
-
-    def codegen(context, builder, signature, args):
-        result = builder.cmpxchg(_word(builder, *args), _i64(0), _i64(1), "seq_cst", "seq_cst")
-        return builder.extract_value(result, 1)
-
-    return types.boolean(types.int64, types.int64), codegen
-
-
-@intrinsic
-def _pause(typingctx):
-    """Tell the core that this is a spinning loop."""
-
-    def codegen(context, builder, signature, args):
-        machine = platform.machine()
-        if machine in ("x86_64", "AMD64"):
-            kind = ir.FunctionType(ir.VoidType(), [])
-            builder.call(cgutils.get_or_insert_function(builder.module, kind, "llvm.x86.sse2.pause"), [])
-        elif machine in ("aarch64", "arm64"):
-            kind = ir.FunctionType(ir.VoidType(), [_i32])
-            builder.call(cgutils.get_or_insert_function(builder.module, kind, "llvm.aarch64.hint"), [_i32(1)])
-        return context.get_dummy_value()
-
-    return types.void(), codegen
-
-
-@intrinsic
-def _yield_core(typingctx):
-    """Let another runnable thread have this core."""
-
-    def codegen(context, builder, signature, args):
-        name = "SwitchToThread" if sys.platform == "win32" else "sched_yield"
-        function = cgutils.get_or_insert_function(builder.module, ir.FunctionType(_i32, []), name)
-        builder.call(function, [])
-        return context.get_dummy_value()
-
-    return types.void(), codegen
-
-
-@intrinsic
-def _sleep_on(typingctx, pool, index, expected):
-    """Sleep until the word is rung; at once back if it is no longer `expected`. Elsewhere than on Linux:
-    for a moment."""
-
-    def codegen(context, builder, signature, args):
-        if _LINUX:
-            kind = ir.FunctionType(_i64, [_i64], var_arg=True)
-            syscall = cgutils.get_or_insert_function(builder.module, kind, "syscall")
-            word = builder.ptrtoint(_word(builder, *args[:2]), _i64)
-            wait = [_i64(_FUTEX), word, _i64(_FUTEX_WAIT_PRIVATE), args[2], _i64(0), _i64(0), _i64(0)]
-            builder.call(syscall, wait)
-        elif sys.platform == "win32":
-            sleep = cgutils.get_or_insert_function(
-                builder.module, ir.FunctionType(ir.VoidType(), [_i32]), "Sleep"
-            )
-            builder.call(sleep, [_i32(1)])
-        else:
-            sleep = cgutils.get_or_insert_function(builder.module, ir.FunctionType(_i32, [_i32]), "usleep")
-            builder.call(sleep, [_i32(200)])
-        return context.get_dummy_value()
-
-    return types.void(types.int64, types.int64, types.int64), codegen
-
-
-@intrinsic
-def _ring(typingctx, pool, index):
-    """Wake every thread that sleeps on the word."""
-
-    def codegen(context, builder, signature, args):
-        if _LINUX:
-            kind = ir.FunctionType(_i64, [_i64], var_arg=True)
-            syscall = cgutils.get_or_insert_function(builder.module, kind, "syscall")
-            word = builder.ptrtoint(_word(builder, *args), _i64)
-            everyone = _i64(2**31 - 1)
-            builder.call(
-                syscall, [_i64(_FUTEX), word, _i64(_FUTEX_WAKE_PRIVATE), everyone, _i64(0), _i64(0), _i64(0)]
-            )
-        return context.get_dummy_value()
-
-    return types.void(types.int64, types.int64), codegen
-
-
-@intrinsic
-def _run_task(typingctx, function, task, arguments):
-    """Call the C function at address `function` with (task, arguments)."""
-
-    def codegen(context, builder, signature, args):
-        kind = ir.FunctionType(ir.VoidType(), [_i64, _i64])
-        builder.call(builder.inttoptr(args[0], kind.as_pointer()), args[1:])
-        return context.get_dummy_value()
-
-    return types.void(types.int64, types.int64, types.int64), codegen
+_i64 = ir.IntType(64)
 
 
 @inline
 def _help(pool, me, function, arguments):
     """Run this thread's share of the tasks, then what is left of the others'."""
-    count, parts = _load(pool, COUNT), _load(pool, PARTS)
+    count, parts = load(pool, COUNT), load(pool, PARTS)
     for turn in range(parts):
         share = (me + turn) % parts
         end = (share + 1) * count // parts
-        task = _add(pool, NEXT + _WORD * share, 1)
+        task = add(pool, NEXT + _WORD * share, 1)
         while task < end:
-            _run_task(function, task, arguments)
-            task = _add(pool, NEXT + _WORD * share, 1)
+            run_task(function, task, arguments)
+            task = add(pool, NEXT + _WORD * share, 1)
 
 
 @jit
 def _work(pool, me):
     """A worker's life: wait for a job with a share for it, help with that job, repeat until STOP."""
     idle = 0
-    _add(pool, ALIVE, 1)
-    while _load(pool, STOP) == 0:
-        if _load(pool, OPEN) != 0 and me < _load(pool, PARTS):
-            _add(pool, INSIDE, 1)
-            if _load(pool, OPEN) != 0 and me < _load(pool, PARTS):
-                _help(pool, me, _load(pool, FUNCTION), _load(pool, ARGS))
-            _add(pool, INSIDE, -1)
+    add(pool, ALIVE, 1)
+    while load(pool, STOP) == 0:
+        if load(pool, OPEN) != 0 and me < load(pool, PARTS):
+            add(pool, INSIDE, 1)
+            if load(pool, OPEN) != 0 and me < load(pool, PARTS):
+                _help(pool, me, load(pool, FUNCTION), load(pool, ARGS))
+            add(pool, INSIDE, -1)
             idle = 0
         idle += 1
         if idle < _SPINS:
-            _pause()
+            pause()
         elif idle < _SPINS + _YIELDS:
-            _yield_core()
+            yield_core()
         else:
-            bell = _load(pool, BELL)
-            _add(pool, SLEEPERS, 1)
+            bell = load(pool, BELL)
+            add(pool, SLEEPERS, 1)
             # whoever opens a job after this look sees the sleeper and rings; the futex refuses to sleep past
             # a rung bell
-            if (_load(pool, OPEN) == 0 or me >= _load(pool, PARTS)) and _load(pool, STOP) == 0:
-                _sleep_on(pool, BELL, bell)
-            _add(pool, SLEEPERS, -1)
+            if (load(pool, OPEN) == 0 or me >= load(pool, PARTS)) and load(pool, STOP) == 0:
+                sleep_on(pool, BELL, bell)
+            add(pool, SLEEPERS, -1)
             idle = 0
 
 
 @inline
 def _launch(pool, function, count, arguments):
-    parts = _load(pool, LIMIT)  # once: it may change meanwhile
-    if count > 1 and parts > 1 and _take(pool, LOCK):
-        _store(pool, FUNCTION, function)
-        _store(pool, ARGS, arguments)
-        _store(pool, COUNT, count)
-        _store(pool, PARTS, parts)
+    parts = load(pool, LIMIT)  # once: it may change meanwhile
+    if count > 1 and parts > 1 and take(pool, LOCK):
+        store(pool, FUNCTION, function)
+        store(pool, ARGS, arguments)
+        store(pool, COUNT, count)
+        store(pool, PARTS, parts)
         for share in range(parts):
-            _store(pool, NEXT + _WORD * share, share * count // parts)
-        _store(pool, OPEN, 1)
-        if _load(pool, SLEEPERS) > 0:
-            _add(pool, BELL, 1)
-            _ring(pool, BELL)
+            store(pool, NEXT + _WORD * share, share * count // parts)
+        store(pool, OPEN, 1)
+        if load(pool, SLEEPERS) > 0:
+            add(pool, BELL, 1)
+            ring(pool, BELL)
         _help(pool, 0, function, arguments)
-        _store(pool, OPEN, 0)
+        store(pool, OPEN, 0)
         waited = 0
-        while _load(pool, INSIDE) != 0:
+        while load(pool, INSIDE) != 0:
             waited += 1
             if waited < _SPINS:
-                _pause()
+                pause()
             else:  # more runnable threads than cores: the worker that holds the last task needs this one
-                _yield_core()
-        _store(pool, LOCK, 0)
+                yield_core()
+        store(pool, LOCK, 0)
     else:
         for task in range(count):
-            _run_task(function, task, arguments)
+            run_task(function, task, arguments)
 
 
 @intrinsic
@@ -319,7 +186,7 @@ def share_out(pool, items, work, least):
     One where a second task would have less than `least` to do; else as many for each thread as leave it tasks
     to take over from a thread that fell behind, but no smaller than eight times `least`.
     """
-    threads = max(1, _load(pool, LIMIT))  # 0 once the pool has stopped
+    threads = max(1, load(pool, LIMIT))  # 0 once the pool has stopped
     if work < 2 * least:
         return min(items, 1)
     return min(items, threads * max(1, min(8, int(work / (threads * 8 * least)))))
@@ -364,7 +231,7 @@ class _Pool:
 
 @jit
 def _wake(pool):
-    _ring(pool, BELL)
+    ring(pool, BELL)
 
 
 def _default_threads() -> int:
