@@ -45,10 +45,10 @@ from ._atomics import add, load, pause, ring, run_task, sleep_on, store, take, y
 from ._jit import inline, jit
 
 _WORD = 8  # int64 words a cache line
-LOCK, OPEN, FUNCTION, ARGS, COUNT, PARTS, INSIDE, LIMIT, SLEEPERS, BELL, STOP, ALIVE = (
-    _WORD * i for i in range(12)
+LOCK, OPEN, FUNCTION, ARGS, COUNT, PARTS, INSIDE, LIMIT, SLEEPERS, BELL, STOP, ALIVE, RECALL = (
+    _WORD * i for i in range(13)
 )
-NEXT = _WORD * 12  # and on: a counter for each share
+NEXT = _WORD * 13  # and on: a counter for each share
 MOST_THREADS = 256
 
 _SPINS = 400  # of ~0.05-0.1 µs: the gap between two kernels of one step
@@ -75,6 +75,10 @@ def _work(pool, me):
     idle = 0
     add(pool, ALIVE, 1)
     while load(pool, STOP) == 0:
+        recall = load(pool, RECALL)
+        if me >= load(pool, LIMIT):  # one thread too many, until the limit rises
+            sleep_on(pool, RECALL, recall)
+            continue
         if load(pool, OPEN) != 0 and me < load(pool, PARTS):
             add(pool, INSIDE, 1)
             if load(pool, OPEN) != 0 and me < load(pool, PARTS):
@@ -219,11 +223,14 @@ class _Pool:
                 # A process forked before they are all at work could find a lock held that nobody will release
                 time.sleep(1e-5)
             self.words[LIMIT] = threads
+            self.words[RECALL] += 1
+            _wake(self.address)
 
     def stop(self) -> None:
         self.words[LIMIT] = 0
         self.words[STOP] = 1
         self.words[BELL] += 1
+        self.words[RECALL] += 1
         _wake(self.address)
         for worker in self.workers:
             worker.join(timeout=1.0)
@@ -232,6 +239,7 @@ class _Pool:
 @jit
 def _wake(pool):
     ring(pool, BELL)
+    ring(pool, RECALL)
 
 
 def _default_threads() -> int:
