@@ -211,11 +211,13 @@ def set_stream_state(state: dict[str, Any]) -> None:
 
 def set_num_threads(n: int) -> None:
     """Let the numba backend use `n` threads at most, this one included; results do not depend on `n`."""
+    if isinstance(n, bool) or not isinstance(n, (int, np.integer)):
+        raise TypeError(f"the number of threads must be an int, got {n!r}")
     if n < 1:
         raise ValueError(f"the number of threads must be at least 1, got {n}")
     from fastnn.kernels.cpu import threads
 
-    threads.set_num_threads(n)
+    threads.set_num_threads(int(n))
 
 
 def get_num_threads() -> int:

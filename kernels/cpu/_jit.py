@@ -76,6 +76,10 @@ class _RoomCache(FunctionCache):
             return None
 
     def save_overload(self, sig: Any, data: Any) -> None:
+        if (
+            _hash_of_room() != ROOM
+        ):  # edited since this process began: what it compiled is not what its key says
+            return
         try:
             super().save_overload(sig, data)
         except OSError as error:

@@ -85,9 +85,9 @@ def _sgd_chunk(t, table, chunks, lr, momentum, keep, decay, nesterov, first):
             w[i] -= lr * (g[i] + decay * w[i])
         return
     v = _part(table, chunks, t, 2, lr)
-    old, new = (
-        (like(lr, 0), like(lr, 1)) if first else (momentum, keep)
-    )  # the first velocity is the step itself
+    if first:  # the first velocity is the step itself, whatever the buffer held
+        v[:] = 0
+    old, new = (like(lr, 0), like(lr, 1)) if first else (momentum, keep)
     if nesterov:
         for i in range(w.size):
             step = g[i] + decay * w[i]
