@@ -34,10 +34,10 @@ def save(path: str | os.PathLike[str], arrays: dict[str, np.ndarray]) -> None:
     """
     path = Path(path)
     if _suffix(path) == ".npz":
-        _write(path, lambda file: np.savez(file, **arrays))  # type: ignore[arg-type]
+        write_atomically(path, lambda file: np.savez(file, **arrays))  # type: ignore[arg-type]
     else:
         content = _safetensors().numpy.save({name: np.ascontiguousarray(a) for name, a in arrays.items()})
-        _write(path, lambda file: file.write(content))
+        write_atomically(path, lambda file: file.write(content))
 
 
 def load(path: str | os.PathLike[str], expected: dict[str, Any]) -> dict[str, np.ndarray]:
@@ -82,9 +82,10 @@ def _suffix(path: Path) -> str:
     return path.suffix
 
 
-def _write(path: Path, write: Callable[[IO[bytes]], Any]) -> None:
-    """Under a temporary name beside `path` first: whoever reads `path` finds all of the old file or all of
-    the new one.
+def write_atomically(path: Path, write: Callable[[IO[bytes]], Any]) -> None:
+    """Call ``write(file)`` on a temporary file beside `path`, flush it, and rename it to `path`.
+
+    Whoever reads `path` finds all of the old file or all of the new one.
     """
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     try:
@@ -94,9 +95,14 @@ def _write(path: Path, write: Callable[[IO[bytes]], Any]) -> None:
             os.fsync(file.fileno())
         os.replace(temporary, path)
     except BaseException:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(temporary)
+        temporary.unlink(missing_ok=True)
         raise
+    if os.name == "posix":  # the rename itself lives in the folder's data
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
 
 
 @contextlib.contextmanager

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import os
-import secrets
 import zipfile
 import zlib
 from collections.abc import Callable
@@ -20,6 +19,7 @@ from typing import IO, Any
 import numpy as np
 
 from fastnn.backend import is_device_array
+from fastnn.layers import serialize
 
 _FORMAT = "fastnn checkpoint 1"
 _ARRAY = "__array__"
@@ -30,25 +30,10 @@ class CheckpointError(ValueError):
 
 
 def write_atomically(path: str | os.PathLike[str], write: Callable[[IO[bytes]], Any]) -> None:
-    """Call ``write(file)`` on a temporary file beside `path`, flush it, and rename it to `path`."""
+    """:func:`fastnn.layers.serialize.write_atomically`, into a folder that it makes where there is none."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
-    try:
-        with open(temporary, "xb") as file:
-            write(file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-    if os.name == "posix":  # the rename itself lives in the folder's data
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+    serialize.write_atomically(path, write)
 
 
 def save(path: str | os.PathLike[str], state: dict[str, Any]) -> None:

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from fastnn.kernels.reference._shared import output_shape
+
 from ._jit import inline, jit
 from ._memory import plain
 from .threads import parallel_for, pool
@@ -73,16 +75,11 @@ def _col2im(pool, cols, out, geometry):
     parallel_for(pool, out.shape[0] * out.shape[1], _col2im_channel, (cols, out, geometry))
 
 
-def windows(size: int, kernel: int, stride: int, padding: int, dilation: int) -> int:
-    """How many windows fit along one axis."""
-    return (size + 2 * padding - dilation * (kernel - 1) - 1) // stride + 1
-
-
 def im2col(x, kernel_size, stride, padding, dilation):
     N, C, H, W = x.shape
     KH, KW = kernel_size
-    OH = windows(H, KH, stride[0], padding[0], dilation[0])
-    OW = windows(W, KW, stride[1], padding[1], dilation[1])
+    OH = output_shape(H, KH, stride[0], padding[0], dilation[0])
+    OW = output_shape(W, KW, stride[1], padding[1], dilation[1])
     cols = np.empty((N, C * KH * KW, OH, OW), x.dtype)
     _im2col(pool(), plain(x), cols, (KH, KW, *stride, *padding, *dilation))
     return cols.reshape(N, C * KH * KW, OH * OW)
@@ -92,8 +89,8 @@ def col2im(cols, output_size, kernel_size, stride, padding, dilation):
     N, rows, _ = cols.shape
     KH, KW = kernel_size
     H, W = output_size
-    OH = windows(H, KH, stride[0], padding[0], dilation[0])
-    OW = windows(W, KW, stride[1], padding[1], dilation[1])
+    OH = output_shape(H, KH, stride[0], padding[0], dilation[0])
+    OW = output_shape(W, KW, stride[1], padding[1], dilation[1])
     out = np.empty((N, rows // (KH * KW), H, W), cols.dtype)
     _col2im(pool(), plain(cols).reshape(N, rows, OH, OW), out, (KH, KW, *stride, *padding, *dilation))
     return out

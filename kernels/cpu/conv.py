@@ -16,8 +16,10 @@ from __future__ import annotations
 
 import numpy as np
 
+from fastnn.kernels.reference._shared import output_shape
+
 from . import _conv_columns
-from ._columns import col2im, im2col, windows
+from ._columns import col2im, im2col
 from ._jit import inline, jit
 from ._memory import empty, empty_nchw, nhwc, plain
 from .activation import CODES, finish
@@ -234,8 +236,8 @@ def _run_forward(x, filters, bias, out, stride, corner, step, dilation, groups, 
 def conv2d(x, weight, bias, stride, padding, dilation, groups, activation):
     N, _, H, W = x.shape
     O, _, KH, KW = weight.shape
-    OH = windows(H, KH, stride[0], padding[0], dilation[0])
-    OW = windows(W, KW, stride[1], padding[1], dilation[1])
+    OH = output_shape(H, KH, stride[0], padding[0], dilation[0])
+    OW = output_shape(W, KW, stride[1], padding[1], dilation[1])
     memory, out = empty_nchw(N, O, OH, OW, x.dtype)
     bias = none(x.dtype) if bias is None else plain(bias)
     _run_forward(

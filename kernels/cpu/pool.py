@@ -15,20 +15,14 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
+from fastnn.kernels.reference._shared import pooled_shape
+
 from ._jit import inline, jit
 from ._memory import empty_nchw, nhwc, plain
 from .threads import parallel_for, pool
 from .tile import lanes
 
 _ROW_BLOCKS = 8
-
-
-def output_size(size: int, kernel: int, stride: int, padding: int, dilation: int, ceil_mode: bool) -> int:
-    span = size + 2 * padding - dilation * (kernel - 1) - 1
-    out = (-(-span // stride) if ceil_mode else span // stride) + 1
-    if ceil_mode and (out - 1) * stride >= size + padding:
-        out -= 1
-    return out
 
 
 def _make_window_max(size):
@@ -247,8 +241,8 @@ def _row_blocks(images: int, rows: int) -> int:
 
 def max_pool2d(x, kernel_size, stride, padding, dilation, ceil_mode):
     N, C, H, W = x.shape
-    OH = output_size(H, kernel_size[0], stride[0], padding[0], dilation[0], ceil_mode)
-    OW = output_size(W, kernel_size[1], stride[1], padding[1], dilation[1], ceil_mode)
+    OH = pooled_shape(H, kernel_size[0], stride[0], padding[0], dilation[0], ceil_mode)
+    OW = pooled_shape(W, kernel_size[1], stride[1], padding[1], dilation[1], ceil_mode)
     memory, out = empty_nchw(N, C, OH, OW, x.dtype)
     where, indices = empty_nchw(N, C, OH, OW, np.dtype(np.int32))
     geometry = (*kernel_size, *stride, *padding, *dilation)
@@ -266,8 +260,8 @@ def max_pool2d_backward(grad, indices, input_shape):
 
 def avg_pool2d(x, kernel_size, stride, padding, ceil_mode, count_include_pad):
     N, C, H, W = x.shape
-    OH = output_size(H, kernel_size[0], stride[0], padding[0], 1, ceil_mode)
-    OW = output_size(W, kernel_size[1], stride[1], padding[1], 1, ceil_mode)
+    OH = pooled_shape(H, kernel_size[0], stride[0], padding[0], 1, ceil_mode)
+    OW = pooled_shape(W, kernel_size[1], stride[1], padding[1], 1, ceil_mode)
     memory, out = empty_nchw(N, C, OH, OW, x.dtype)
     geometry = (*kernel_size, *stride, *padding, bool(count_include_pad))
     _average(pool(), _row_blocks(N, OH), nhwc(x), memory, geometry)
