@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 
-STEMS = ("linear", "activation", "conv", "pool", "loss", "norm", "random", "update")
+STEMS = ("linear", "activation", "conv", "pool", "conv_pool", "loss", "norm", "random", "update")
 
 
 class BackendUnavailable(RuntimeError):
@@ -38,7 +38,7 @@ class Backend:
         ``"numpy"``, ``"numba"`` or ``"cupy"``.
     xp : module
         The array module: ``numpy``, or ``cupy`` on a GPU.
-    linear, activation, conv, pool, loss, norm, random, update : module
+    linear, activation, conv, pool, conv_pool, loss, norm, random, update : module
         The kernels, one module a stem, imported at first use.
     """
 

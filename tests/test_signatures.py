@@ -17,6 +17,7 @@ CONTRACT = {
         gelu gelu_backward softmax softmax_backward log_softmax log_softmax_backward""",
     "conv": "conv2d conv2d_backward im2col col2im",
     "pool": "max_pool2d max_pool2d_backward avg_pool2d avg_pool2d_backward",
+    "conv_pool": "conv2d_max_pool2d conv2d_max_pool2d_backward",
     "loss": "softmax_cross_entropy sigmoid_cross_entropy mse",
     "norm": "batch_norm batch_norm_backward",
     "random": "dropout dropout_backward",

@@ -34,6 +34,7 @@ from fastnn.functional.activation import (
     tanh_backward,
 )
 from fastnn.functional.conv import col2im, conv2d, conv2d_backward, im2col
+from fastnn.functional.conv_pool import conv2d_max_pool2d, conv2d_max_pool2d_backward
 from fastnn.functional.linear import linear, linear_backward
 from fastnn.functional.loss import mse, sigmoid_cross_entropy, softmax_cross_entropy
 from fastnn.functional.norm import batch_norm, batch_norm_backward
@@ -48,6 +49,8 @@ __all__ = [
     "col2im",
     "conv2d",
     "conv2d_backward",
+    "conv2d_max_pool2d",
+    "conv2d_max_pool2d_backward",
     "dropout",
     "dropout_backward",
     "gelu",

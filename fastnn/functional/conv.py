@@ -25,7 +25,7 @@ def _plan_cached(size: Pair, kernel_size: Any, stride: Any, padding: Any, dilati
     return kernel_size, stride, padding, dilation, (oh, ow)
 
 
-def _plan(size: Pair, kernel_size: Any, stride: Any, padding: Any, dilation: Any) -> tuple[Pair, ...]:
+def plan(size: Pair, kernel_size: Any, stride: Any, padding: Any, dilation: Any) -> tuple[Pair, ...]:
     """(kernel_size, stride, padding, dilation, (OH, OW)), all pairs; ValueError where no window fits."""
     try:
         return _plan_cached(size, kernel_size, stride, padding, dilation)
@@ -34,7 +34,7 @@ def _plan(size: Pair, kernel_size: Any, stride: Any, padding: Any, dilation: Any
     return _plan_cached.__wrapped__(size, kernel_size, stride, padding, dilation)
 
 
-def _check_channels(function: str, x: Array, weight: Array, groups: int) -> None:
+def check_channels(function: str, x: Array, weight: Array, groups: int) -> None:
     if (
         x.ndim != 4
         or weight.ndim != 4
@@ -92,11 +92,11 @@ def conv2d(
         backend, (x, weight) = place(("x", "weight"), x, weight)
     else:
         backend, (x, weight, bias) = place(("x", "weight", "bias"), x, weight, bias)
-    _check_channels("conv2d", x, weight, groups)
+    check_channels("conv2d", x, weight, groups)
     if bias is not None and bias.shape != weight.shape[:1]:
         bad_shapes("conv2d", "weight (O, C/groups, KH, KW), bias (O,)", weight=weight, bias=bias)
     known_activation(activation)
-    _, stride, padding, dilation, _ = _plan(x.shape[2:], weight.shape[2:], stride, padding, dilation)
+    _, stride, padding, dilation, _ = plan(x.shape[2:], weight.shape[2:], stride, padding, dilation)
     return backend.conv.conv2d(x, weight, bias, stride, padding, dilation, groups, activation)
 
 
@@ -141,8 +141,8 @@ def conv2d_backward(
     processing".
     """
     backend, (grad, x, weight) = place(("grad", "x", "weight"), grad, x, weight)
-    _check_channels("conv2d_backward", x, weight, groups)
-    _, stride, padding, dilation, size = _plan(x.shape[2:], weight.shape[2:], stride, padding, dilation)
+    check_channels("conv2d_backward", x, weight, groups)
+    _, stride, padding, dilation, size = plan(x.shape[2:], weight.shape[2:], stride, padding, dilation)
     if grad.shape != (x.shape[0], weight.shape[0], *size):
         want = f"grad {(x.shape[0], weight.shape[0], *size)}"
         bad_shapes("conv2d_backward", want, grad=grad, x=x, weight=weight)
@@ -178,7 +178,7 @@ def im2col(
     backend, (x,) = place(("x",), x)
     if x.ndim != 4:
         bad_shapes("im2col", "x (N, C, H, W)", x=x)
-    kernel_size, stride, padding, dilation, _ = _plan(x.shape[2:], kernel_size, stride, padding, dilation)
+    kernel_size, stride, padding, dilation, _ = plan(x.shape[2:], kernel_size, stride, padding, dilation)
     return backend.conv.im2col(x, kernel_size, stride, padding, dilation)
 
 
@@ -213,7 +213,7 @@ def col2im(
     """
     backend, (cols,) = place(("cols",), cols)
     output_size = pair("output_size", output_size, 1)
-    kernel_size, stride, padding, dilation, size = _plan(output_size, kernel_size, stride, padding, dilation)
+    kernel_size, stride, padding, dilation, size = plan(output_size, kernel_size, stride, padding, dilation)
     taps, pixels = kernel_size[0] * kernel_size[1], size[0] * size[1]
     if cols.ndim != 3 or cols.shape[1] % taps or cols.shape[2] != pixels:
         bad_shapes("col2im", f"cols (N, C·{taps}, {pixels}) for an image of {output_size}", cols=cols)

@@ -50,7 +50,7 @@ def _plan_cached(
     return kernel_size, stride, padding, dilation, tuple(windows_per_axis)
 
 
-def _plan(
+def plan(
     size: tuple[int, ...], kernel_size: Any, stride: Any, padding: Any, dilation: Any, ceil_mode: Any
 ) -> tuple:
     """(kernel_size, stride, padding, dilation, (OH, OW)), all pairs; ValueError where a window misfits."""
@@ -112,9 +112,31 @@ def max_pool2d(
     """
     backend, (x,) = place(("x",), x)
     size = _image_shape("the shape of x", x.shape)[2:]
-    kernel_size, stride, padding, dilation, _ = _plan(size, kernel_size, stride, padding, dilation, ceil_mode)
+    kernel_size, stride, padding, dilation, _ = plan(size, kernel_size, stride, padding, dilation, ceil_mode)
     out, indices = backend.pool.max_pool2d(x, kernel_size, stride, padding, dilation, bool(ceil_mode))
     return (out, indices) if return_indices else out
+
+
+def checked_indices(grad: Array, indices: Any, shape: tuple[int, ...]) -> Array:
+    """`indices` as an array that fits `grad` and points into images of `shape`; TypeError or ValueError where
+    they do not.
+    """
+    if type(indices) is not np.ndarray:
+        indices = as_array("indices", indices)
+    if indices.dtype.kind not in "iu":
+        raise TypeError(f"indices has dtype {indices.dtype}: pass the integers that the forward returned")
+    same_shape("grad", grad, "indices", indices)
+    if grad.ndim != 4 or grad.shape[:2] != shape[:2]:
+        raise ValueError(f"grad has shape {grad.shape} but the input had {shape}: N and C must agree")
+    if type(indices) is np.ndarray:
+        indices = indices if indices.dtype == np.int32 else indices.astype(np.int64)
+        # An index outside would write to foreign memory. Seen as unsigned, negative ones are too large too.
+        if indices.size and indices.view(f"u{indices.itemsize}").max() >= shape[2] * shape[3]:
+            raise ValueError(
+                f"indices reach from {indices.min()} to {indices.max()}, outside the "
+                f"{shape[2] * shape[3]} pixels of an input of shape {shape}"
+            )
+    return indices
 
 
 def max_pool2d_backward(grad: Array, indices: Array, input_shape: tuple[int, int, int, int]) -> Array:
@@ -141,22 +163,8 @@ def max_pool2d_backward(grad: Array, indices: Array, input_shape: tuple[int, int
         checked.)
     """
     backend, (grad,) = place(("grad",), grad)
-    if type(indices) is not np.ndarray:
-        indices = as_array("indices", indices)
-    if indices.dtype.kind not in "iu":
-        raise TypeError(f"indices has dtype {indices.dtype}: pass the integers that max_pool2d returned")
-    same_shape("grad", grad, "indices", indices)
     shape = _image_shape("input_shape", input_shape)
-    if grad.ndim != 4 or grad.shape[:2] != shape[:2]:
-        raise ValueError(f"grad has shape {grad.shape} but input_shape is {shape}: N and C must agree")
-    if type(indices) is np.ndarray:
-        indices = indices if indices.dtype == np.int32 else indices.astype(np.int64)
-        # An index outside would write to foreign memory. Seen as unsigned, negative ones are too large too.
-        if indices.size and indices.view(f"u{indices.itemsize}").max() >= shape[2] * shape[3]:
-            raise ValueError(
-                f"indices reach from {indices.min()} to {indices.max()}, outside the "
-                f"{shape[2] * shape[3]} pixels of input_shape {shape}"
-            )
+    indices = checked_indices(grad, indices, shape)
     backend = common_backend(grad, indices) if backend.room != "cuda" else backend
     return backend.pool.max_pool2d_backward(backend.asarray(grad), backend.asarray(indices), shape)
 
@@ -198,7 +206,7 @@ def avg_pool2d(
     """
     backend, (x,) = place(("x",), x)
     size = _image_shape("the shape of x", x.shape)[2:]
-    kernel_size, stride, padding, _, _ = _plan(size, kernel_size, stride, padding, 1, ceil_mode)
+    kernel_size, stride, padding, _, _ = plan(size, kernel_size, stride, padding, 1, ceil_mode)
     return backend.pool.avg_pool2d(x, kernel_size, stride, padding, bool(ceil_mode), bool(count_include_pad))
 
 
@@ -234,7 +242,7 @@ def avg_pool2d_backward(
     """
     backend, (grad,) = place(("grad",), grad)
     shape = _image_shape("input_shape", input_shape)
-    kernel_size, stride, padding, _, size = _plan(shape[2:], kernel_size, stride, padding, 1, ceil_mode)
+    kernel_size, stride, padding, _, size = plan(shape[2:], kernel_size, stride, padding, 1, ceil_mode)
     if grad.shape != shape[:2] + size:
         raise ValueError(f"grad has shape {grad.shape}, but pooling {shape} gives {shape[:2] + size}")
     return backend.pool.avg_pool2d_backward(

@@ -9,6 +9,7 @@ import numpy as np
 from fastnn import functional as F
 from fastnn.backend import backend_of
 from fastnn.functional._check import pair
+from fastnn.functional.conv import plan
 from fastnn.init import Initializer
 from fastnn.layers.base import Layer, misplaced, short, shown
 from fastnn.layers.parameter import new_parameter
@@ -101,12 +102,8 @@ class Conv2d(Layer):
         """:meth:`forward` and the activation of that name in one pass; that layer's backward comes before
         this one's.
         """
-        weight, bias = self.weight._data, self.bias
-        if type(x) is not type(weight):
-            x = self._here(x, weight)
-        out = F.conv2d(
-            x, weight, None if bias is None else bias._data, activation=activation, **self._geometry
-        )
+        x, weight, bias = self.operands(x)
+        out = F.conv2d(x, weight, bias, activation=activation, **self._geometry)
         if type(out) is not type(weight):
             raise misplaced(self, weight)
         self._saved = x if training else None
@@ -115,15 +112,29 @@ class Conv2d(Layer):
             out = out[:, :, top:, left:]
         return out
 
+    def operands(self, x: Any) -> tuple[Any, Any, Any]:
+        """`x` where the parameters are, and their arrays."""
+        weight, bias = self.weight._data, self.bias
+        if type(x) is not type(weight):
+            x = self._here(x, weight)
+        return x, weight, None if bias is None else bias._data
+
     def backward(self, grad: Any, input_grad: bool = True) -> Any:
         x = self._saved
         if x is None:
             raise self._no_forward()
-        weight, bias = self.weight, self.bias
         if self._surplus != (0, 0):
             grad = self._with_surplus(grad)
-        out = weight._grad, None if bias is None else bias._grad
-        return F.conv2d_backward(grad, x, weight._data, input_grad=input_grad, out=out, **self._geometry)[0]
+        weight, out = self.weight._data, self.gradients()
+        return F.conv2d_backward(grad, x, weight, input_grad=input_grad, out=out, **self._geometry)[0]
+
+    def gradients(self) -> tuple[Any, Any]:
+        """The arrays that backward fills: the weight's, and the bias's or None."""
+        return self.weight._grad, None if self.bias is None else self.bias._grad
+
+    def output_size(self, size: tuple[int, int]) -> tuple[int, int]:
+        """(OH, OW) for an input of `size`."""
+        return plan(size, self.kernel_size, self.stride, self.padding, self.dilation)[-1]
 
     def _with_surplus(self, grad: Any) -> Any:
         """`grad` with zeros for the pixels that :meth:`forward` cut off."""

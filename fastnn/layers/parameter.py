@@ -6,6 +6,7 @@ optimisers update the other, and neither asks for an array of its own. So assign
 
 from __future__ import annotations
 
+import math
 from operator import attrgetter
 from typing import Any
 
@@ -15,13 +16,16 @@ from fastnn import backend as _backend
 from fastnn import init as _init
 from fastnn.functional._check import place
 
+_LINE = 64  # bytes of a cache line, and of the widest vector
 
-def hwio(array: Any) -> Any:
-    """The same logical (O, I, KH, KW) filters over (KH, KW, I, O) memory, the order in which the convolutions
-    read them.
-    """
-    xp = _backend.backend_of(array).xp
-    return xp.ascontiguousarray(array.transpose(2, 3, 1, 0)).transpose(3, 2, 0, 1)
+
+def _zeros(xp: Any, shape: tuple[int, ...], dtype: np.dtype) -> Any:
+    """Zeros that begin on a cache line, where NumPy's own begin anywhere (CuPy's always do)."""
+    if xp is not np:
+        return xp.zeros(shape, dtype)
+    size = math.prod(shape) * dtype.itemsize
+    block = np.zeros(size + _LINE, np.uint8)
+    return np.ndarray(shape, dtype, block, -block.ctypes.data % _LINE)
 
 
 class Parameter:
@@ -31,7 +35,8 @@ class Parameter:
     ----------
     name : str
     data : float32 or float64 array
-        Copied. Four-dimensional ones are convolution filters and lie in memory as :func:`hwio` says.
+        Copied. Four-dimensional ones are convolution filters: they lie in (KH, KW, I, O) memory,
+        the order in which the convolutions read them.
 
     Attributes
     ----------
@@ -51,10 +56,11 @@ class Parameter:
 
     def _make(self, data: Any) -> None:
         _, (data,) = place((self.name,), data)
-        xp = _backend.backend_of(data).xp
-        self._data, self._grad = xp.array(data, order="C"), xp.zeros(data.shape, data.dtype)
-        if data.ndim == 4:
-            self._data, self._grad = hwio(self._data), hwio(self._grad)
+        xp, filters = _backend.backend_of(data).xp, data.ndim == 4
+        shape = data.transpose(2, 3, 1, 0).shape if filters else data.shape
+        arrays = [_zeros(xp, shape, data.dtype) for _ in range(2)]
+        self._data, self._grad = [a.transpose(3, 2, 0, 1) for a in arrays] if filters else arrays
+        self._data[...] = data
 
     def _set_data(self, data: Any) -> None:
         if data is self._data:  # the end of ``p.data -= ...``

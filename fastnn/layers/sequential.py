@@ -1,9 +1,9 @@
 """Layers one after another.
 
-A plan made once says what a forward calls: a Linear or Conv2d and the activation behind it become one call,
-layers that only pass values on are spared the copy they would make alone, and an activation between a
-convolution and its max-pooling is applied after the pooling, to a quarter of the values. Every layer still
-keeps what its own backward needs, so backward is no more than the layers' backwards in reverse.
+A plan made once says what a forward calls: a convolution and its max-pooling become one call, the activation
+behind them (or behind a Linear or Conv2d alone) is part of it, and layers that only pass values on are spared
+the copy they would make alone. An activation between a convolution and its max-pooling is applied after the
+pooling, to a quarter of the values. Every layer still keeps what its own backward needs.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import Any, overload
 import numpy as np
 
 from fastnn.backend import get_backend
+from fastnn.layers._conv_pool import ConvPool
 from fastnn.layers.activation import FromOutput, ReLU, Sigmoid, Tanh
 from fastnn.layers.base import Layer, PassThrough
 from fastnn.layers.conv import Conv2d
@@ -51,7 +52,7 @@ class Sequential(Layer):
             )
         for name, parameter in self.named_parameters():
             parameter.name = name
-        leaves = _pooled_first(leaves)
+        leaves = _joined(_pooled_first(leaves))
         self._forward_plan = _forward_plan(leaves)
         self._backward_plan = _backward_plan(leaves)
         # Without an input gradient, backward ends at the first layer that has parameters.
@@ -138,7 +139,7 @@ def _shape(shape: tuple[int, ...]) -> str:
 
 def _plain(layer: Layer) -> bool:
     """Whether it is just what its class here is: a subclass may have a forward of its own."""
-    return type(layer) in (Linear, Conv2d, ReLU, Sigmoid, Tanh)
+    return type(layer) in (Linear, Conv2d, ConvPool, ReLU, Sigmoid, Tanh)
 
 
 def _pooled_first(leaves: list[Layer]) -> list[Layer]:
@@ -153,6 +154,15 @@ def _pooled_first(leaves: list[Layer]) -> list[Layer]:
     return order
 
 
+def _joined(leaves: list[Layer]) -> list[Layer]:
+    """The layers, each convolution and max-pooling in a row as one."""
+    joined: list[Layer] = []
+    for leaf in leaves:
+        pair = ConvPool.of(joined[-1] if joined else None, leaf)
+        joined[-1:] = [pair] if pair is not None else [*joined[-1:], leaf]
+    return joined
+
+
 def _forward_plan(leaves: list[Layer]) -> list[tuple[Callable[..., Any], str | None, FromOutput | None]]:
     """What to call, and for a fused pair the activation's name and the layer that is to keep the output."""
     plan: list[tuple[Callable[..., Any], str | None, FromOutput | None]] = []
@@ -160,7 +170,7 @@ def _forward_plan(leaves: list[Layer]) -> list[tuple[Callable[..., Any], str | N
     while i < len(leaves):
         leaf, following = leaves[i], leaves[i + 1] if i + 1 < len(leaves) else None
         if (
-            isinstance(leaf, (Linear, Conv2d))
+            isinstance(leaf, (Linear, Conv2d, ConvPool))
             and isinstance(following, FromOutput)
             and _plain(leaf)
             and _plain(following)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 
 from ._jit import inline, jit
-from ._memory import empty, plain
+from ._memory import aligned, plain
 from .threads import parallel_for, pool
 from .tile import lanes, multiply, panels
 
@@ -83,9 +83,15 @@ def _turn(pool, weight, out):
     parallel_for(pool, out.shape[0], _turn_task, (weight, out))
 
 
+def by_output(weight):
+    """OIHW filters as an (O, KH, KW, I) array."""
+    O, C, KH, KW = weight.shape
+    turned = aligned((O, KH, KW, C), weight.dtype)
+    _turn(pool(), plain(weight.transpose(2, 3, 1, 0)), turned)
+    return turned
+
+
 def grad_input(grad, weight, out, stride, padding, dilation):
     """Fill NHWC `out` from NHWC `grad` and OIHW `weight`."""
-    O, C, KH, KW = weight.shape
-    turned = empty((O, KH, KW, C), weight.dtype)
-    _turn(pool(), plain(weight.transpose(2, 3, 1, 0)), turned)
-    _scatter(pool(), panels(grad.itemsize), grad, turned, out, (*stride, *padding, *dilation))
+    geometry = (*stride, *padding, *dilation)
+    _scatter(pool(), panels(grad.itemsize), grad, by_output(weight), out, geometry)

@@ -37,17 +37,19 @@ def nhwc(x: np.ndarray) -> np.ndarray:
 
 _REUSED_FROM = 1 << 16  # bytes: smaller blocks the C library keeps by itself
 _KEPT = 1 << 28  # bytes of free blocks at most
-_blocks: dict[int, list[np.ndarray]] = {}
+_LINE = 64  # bytes of a cache line, and of the widest vector
+_blocks: dict[int, list[tuple[np.ndarray, int]]] = {}
 _kept = 0
 _guard = threading.Lock()
 
 
 def empty(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
-    """``np.empty``, out of memory that an earlier result has let go of.
+    """``np.empty`` that begins on a cache line, out of memory that an earlier result has let go of.
 
     The C library gives large blocks back to the system and has every page of the next one zeroed: for a
     layer's output that can take longer than computing it. Here a block is lent again once nobody holds an
-    array on it, which its reference count tells.
+    array on it, which its reference count tells. NumPy's own blocks begin anywhere: of vectors as wide as a
+    cache line, each would then lie on two.
     """
     size = dtype.itemsize
     for n in shape:
@@ -55,16 +57,17 @@ def empty(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
     if size < _REUSED_FROM:
         return np.empty(shape, dtype)
     with _guard:
-        for block in _blocks.setdefault(size, []):
+        for block, start in _blocks.setdefault(size, []):
             if sys.getrefcount(block) == _UNUSED:
-                return np.ndarray(shape, dtype, block)
-        block = np.empty(size, np.uint8)
-        _keep(size, block)
-        return np.ndarray(shape, dtype, block)
+                return np.ndarray(shape, dtype, block, start)
+        block = np.empty(size + _LINE, np.uint8)
+        start = -block.ctypes.data % _LINE
+        _keep(size, block, start)
+        return np.ndarray(shape, dtype, block, start)
 
 
 def _count_of_unused() -> int:
-    for block in [np.empty(0)]:
+    for block, _ in [(np.empty(0), 0)]:
         return sys.getrefcount(block)
     raise AssertionError
 
@@ -72,14 +75,25 @@ def _count_of_unused() -> int:
 _UNUSED = _count_of_unused()  # references to a block that only its list and the loop over it hold
 
 
-def _keep(size: int, block: np.ndarray) -> None:
+def _keep(size: int, block: np.ndarray, start: int) -> None:
     """Remember `block`; past the limit forget all blocks (those in use live on with their arrays)."""
     global _kept
     if _kept + size > _KEPT:
         _blocks.clear()
         _kept = 0
-    _blocks.setdefault(size, []).append(block)
+    _blocks.setdefault(size, []).append((block, start))
     _kept += size
+
+
+def aligned(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+    """:func:`empty` for scratch: on a cache line even where it is small."""
+    size = dtype.itemsize
+    for n in shape:
+        size *= n
+    if size >= _REUSED_FROM:
+        return empty(shape, dtype)
+    block = np.empty(size + _LINE, np.uint8)
+    return np.ndarray(shape, dtype, block, -block.ctypes.data % _LINE)
 
 
 def _after_fork() -> None:

@@ -157,7 +157,7 @@ CODES = {None: 0, "relu": 1, "sigmoid": 2, "tanh": 3, "leaky_relu": 4, "gelu": 5
 
 @inline
 def finish(values, code):
-    """Apply activation `code` in place to results that are still in the cache.
+    """Apply activation `code`, unless it is the ReLU, in place to results that are still in the cache.
 
     One array, since with an input and an output the compiler would have to fear that they overlap, which
     here they do.
@@ -174,6 +174,15 @@ def finish(values, code):
     elif code == 5:
         for i in range(values.size):
             values[i] = _gelu(values[i], values[i])
+
+
+@inline
+def apply(values, code):
+    """:func:`finish` where no register tile has done the ReLU."""
+    if code == 1:
+        for i in range(values.size):
+            values[i] = _relu(values[i], values[i])
+    finish(values, code)
 
 
 def relu(x):

@@ -73,26 +73,47 @@ def _make_window_max(size):
         lowest = ir.Constant(values, [real(float("-inf"))] * width)
         best = cgutils.alloca_once_value(builder, lowest)
         index = cgutils.alloca_once_value(builder, ir.Constant(places, None))
-        seen = cgutils.alloca_once_value(builder, bit(0))
         base = builder.inttoptr(source, real.as_pointer())
-        with cgutils.for_range(builder, rows) as f:
-            y = builder.add(first_row, builder.mul(f.index, row_step))
-            with cgutils.for_range(builder, columns) as q:
-                x = builder.add(first_column, builder.mul(q.index, column_step))
-                place = builder.add(builder.mul(y, row), x)
-                tap = builder.bitcast(builder.gep(base, [builder.mul(place, pixel)]), values.as_pointer())
-                value = builder.call(load, [tap, i32(size), mask, lowest])
-                held = builder.load(best)
-                wins = builder.or_(
-                    builder.fcmp_ordered(">", value, held), builder.fcmp_unordered("uno", value, value)
-                )
-                wins = builder.or_(
-                    wins, splat(builder.not_(builder.load(seen)), mask_type)
-                )  # the first tap, even if it is -inf
-                here = splat(builder.trunc(place, i32), places)
-                builder.store(builder.select(wins, value, held), best)
-                builder.store(builder.select(wins, here, builder.load(index)), index)
-                builder.store(bit(1), seen)
+
+        def tap(f, q):
+            """The values of tap (f, q), and its place in the image."""
+            y = builder.add(first_row, builder.mul(f, row_step))
+            x = builder.add(first_column, builder.mul(q, column_step))
+            place = builder.add(builder.mul(y, row), x)
+            pointer = builder.bitcast(builder.gep(base, [builder.mul(place, pixel)]), values.as_pointer())
+            return builder.call(load, [pointer, i32(size), mask, lowest]), splat(
+                builder.trunc(place, i32), places
+            )
+
+        def better(value, held):
+            above = builder.fcmp_ordered(">", value, held)
+            return builder.or_(above, builder.fcmp_unordered("uno", value, value))
+
+        def is_two(n):
+            return builder.icmp_signed("==", n, i64(2))
+
+        # A window of 2 x 2, which almost all are, is a straight line; a loop for each would take three times
+        # as long.
+        with builder.if_else(builder.and_(is_two(rows), is_two(columns))) as (four, any_number):
+            with four:
+                held, here = tap(i64(0), i64(0))
+                for f, q in ((0, 1), (1, 0), (1, 1)):
+                    value, place = tap(i64(f), i64(q))
+                    wins = better(value, held)
+                    held, here = builder.select(wins, value, held), builder.select(wins, place, here)
+                builder.store(held, best)
+                builder.store(here, index)
+            with any_number:
+                seen = cgutils.alloca_once_value(builder, bit(0))
+                builder.store(bit(0), seen)
+                builder.store(lowest, best)
+                with cgutils.for_range(builder, rows) as f, cgutils.for_range(builder, columns) as q:
+                    value, place = tap(f.index, q.index)
+                    first = splat(builder.not_(builder.load(seen)), mask_type)  # wins, even if it is -inf
+                    wins = builder.or_(better(value, builder.load(best)), first)
+                    builder.store(builder.select(wins, value, builder.load(best)), best)
+                    builder.store(builder.select(wins, place, builder.load(index)), index)
+                    builder.store(bit(1), seen)
         target = builder.inttoptr(out, values.as_pointer())
         store = function(
             f"llvm.masked.store.{suffix}", ir.VoidType(), values, values.as_pointer(), i32, mask_type
@@ -126,30 +147,45 @@ def _make_window_max(size):
 
 
 @functools.cache
-def _max_kernel(size):
-    """The kernel for floats of `size` bytes."""
+def max_rows(size):
+    """The function that pools rows of one image, for floats of `size` bytes: `image`, `out` and `where` are
+    the addresses of its first row and of the first rows of its results."""
     window_max = _make_window_max(size)
     width = lanes(size)
 
     @inline
-    def rows_of_image(t, blocks, x, out, indices, geometry):
+    def rows(image, shape, out, where, first, end, across, geometry):
         KH, KW, sh, sw, ph, pw, dh, dw = geometry
+        H, W, C = shape
+        for oy in range(first, end):
+            y, rows = _inside(oy * sh - ph, KH, dh, H)
+            for ox in range(across):
+                z, columns = _inside(ox * sw - pw, KW, dw, W)
+                at = (oy * across + ox) * C
+                for c in range(0, C, width):
+                    best, place = out + (at + c) * size, where + (at + c) * 4
+                    window_max(image + c * size, best, place, C - c, y, rows, dh, z, columns, dw, W, C)
+
+    return rows
+
+
+@functools.cache
+def _max_kernel(size):
+    """The kernel for floats of `size` bytes."""
+    rows_of = max_rows(size)
+
+    @inline
+    def part(t, blocks, x, out, indices, geometry):
         _, H, W, C = x.shape
         _, OH, OW, _ = out.shape
         n, b = t // blocks, t % blocks
-        image = x.ctypes.data + n * H * W * C * size
-        for oy in range(b * OH // blocks, (b + 1) * OH // blocks):
-            y, rows = _inside(oy * sh - ph, KH, dh, H)
-            for ox in range(OW):
-                z, columns = _inside(ox * sw - pw, KW, dw, W)
-                at = ((n * OH + oy) * OW + ox) * C
-                for c in range(0, C, width):
-                    best, place = out.ctypes.data + (at + c) * size, indices.ctypes.data + (at + c) * 4
-                    window_max(image + c * size, best, place, C - c, y, rows, dh, z, columns, dw, W, C)
+        image, at = x.ctypes.data + n * H * W * C * size, n * OH * OW * C
+        best, where = out.ctypes.data + at * size, indices.ctypes.data + at * 4
+        rows_of(image, (H, W, C), best, where, b * OH // blocks, (b + 1) * OH // blocks, OW, geometry)
 
-    @functools.partial(jit, variant=f"{size} bytes, {width} lanes")
+    @functools.partial(jit, variant=f"{size} bytes, {lanes(size)} lanes")
     def kernel(pool, blocks, x, out, indices, geometry):
-        parallel_for(pool, x.shape[0] * blocks, rows_of_image, (blocks, x, out, indices, geometry))
+        parallel_for(pool, x.shape[0] * blocks, part, (blocks, x, out, indices, geometry))
 
     return kernel
 

@@ -1,0 +1,74 @@
+"""A convolution and the max-pooling behind it, as the one pass that Sequential makes of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from fastnn import functional as F
+from fastnn.functional._check import fits_out, place, same_shape
+from fastnn.layers.base import Layer, misplaced
+from fastnn.layers.conv import Conv2d
+from fastnn.layers.pool import MaxPool2d
+
+
+class ConvPool(Layer):
+    """What the two layers do, in one pass: see :func:`fastnn.functional.conv2d_max_pool2d`.
+
+    They keep what their own backwards need, as if they had run alone.
+    """
+
+    def __init__(self, convolution: Conv2d, pooling: MaxPool2d) -> None:
+        self._convolution, self._pooling = convolution, pooling
+        window = pooling._options
+        self._window = {
+            "pool_size": pooling.kernel_size,
+            "pool_stride": window["stride"],
+            "pool_padding": window["padding"],
+            "pool_dilation": window["dilation"],
+            "ceil_mode": window["ceil_mode"],
+        }
+
+    @classmethod
+    def of(cls, first: Layer | None, second: Layer) -> ConvPool | None:
+        """The two as one, or None where they are no such pair (a subclass of them may do otherwise)."""
+        if type(first) is Conv2d and type(second) is MaxPool2d and first._surplus == (0, 0):
+            return cls(first, second)
+        return None
+
+    def _children(self) -> Iterator[tuple[str, Layer]]:
+        return iter((("convolution", self._convolution), ("pooling", self._pooling)))
+
+    def forward(self, x: Any, training: bool = False) -> Any:
+        """(N, in_channels, H, W) to (N, out_channels, PH, PW)."""
+        return self.forward_with(x, training, None)
+
+    def forward_with(self, x: Any, training: bool, activation: str | None) -> Any:
+        """:meth:`forward` and the activation of that name in one pass; that layer's backward comes before
+        this one's.
+        """
+        convolution, pooling = self._convolution, self._pooling
+        x, weight, bias = convolution.operands(x)
+        geometry = convolution._geometry
+        out, indices = F.conv2d_max_pool2d(x, weight, bias, activation=activation, **geometry, **self._window)
+        if type(out) is not type(weight):
+            raise misplaced(convolution, weight)
+        between = (*out.shape[:2], *convolution.output_size(x.shape[2:]))
+        convolution._saved, pooling._saved = (x, (indices, between)) if training else (None, None)
+        return out
+
+    def backward(self, grad: Any, input_grad: bool = True) -> Any:
+        convolution, kept = self._convolution, self._pooling._saved
+        x = convolution._saved
+        if x is None or kept is None:
+            raise convolution._no_forward()
+        weight = convolution.weight._data
+        backend, (grad, x, weight) = place(("grad", "x", "weight"), grad, x, weight)
+        if grad.shape != kept[0].shape:
+            same_shape("grad", grad, "the output", kept[0])
+        # Not through F.conv2d_max_pool2d_backward, which reads all indices to see that they lie in the
+        # image: these are our own.
+        geometry = tuple(convolution._geometry.values())
+        out = fits_out(convolution.gradients(), weight, len(weight), backend)
+        run = backend.conv_pool.conv2d_max_pool2d_backward
+        return run(grad, kept[0], x, weight, geometry, input_grad, out)[0]

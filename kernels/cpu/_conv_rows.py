@@ -1,0 +1,154 @@
+"""An image's part of a convolution on the register tile of ``tile.py``: what ``conv.py`` and ``conv_pool.py``
+share.
+
+A filter row of a channels-last image is one contiguous run of KW·C floats, so the tile *addresses* the rows
+that im2col would build. What it cannot address is padding. Where there is some, the image is first placed in
+a small zero-bordered scratch (one that fits the L2 cache), and read from there.
+
+Kernels take the geometry as one tuple: the strides (rows, columns), where the first input pixel is placed
+(top, left), how far apart its pixels are (row step, column step; the gradient of a strided convolution puts
+zeros between them), the dilations, the number of groups, whether the groups' filters lie side by side (a
+layer's do), and whether windows are read `direct`ly from the image.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from fastnn.kernels.reference._shared import output_shape
+
+from ._jit import inline
+from ._memory import aligned, plain
+from .tile import multiply
+
+
+@inline
+def place(image, scratch, first_row, top, row_step, left, column_step):
+    """Write `image` (H, W, C) into `scratch`: its pixel (y, x) at row top + y*row_step - first_row, column
+    left + x*column_step.
+
+    The rest of the scratch becomes zero; what would fall outside is dropped.
+    """
+    H, W, _ = image.shape
+    rows, columns, _ = scratch.shape
+    for r in range(rows):
+        y = r + first_row - top
+        row = scratch[r]
+        if y < 0 or y % row_step != 0 or y // row_step >= H:
+            row[:] = 0
+            continue
+        y //= row_step
+        if column_step == 1:
+            begin, end = max(left, 0), min(left + W, columns)
+            row[:begin] = 0
+            row[max(end, 0) :] = 0
+            if end > begin:
+                row[begin:end] = image[y, begin - left : end - left]
+        else:
+            row[:] = 0
+            for x in range(W):
+                column = left + x * column_step
+                if 0 <= column < columns:
+                    row[column] = image[y, x]
+
+
+@inline
+def _pixels(table, columns, row, column):
+    """Where the pixels of a grid with `columns` columns lie, row after row."""
+    for y in range(table.size // max(columns, 1)):
+        for x in range(columns):
+            table[y * columns + x] = y * row + x * column
+
+
+@inline
+def _offsets(offsets, KH, KW, row, column, joined):
+    """Where each part of a filter's window begins; a whole row of it where the columns join, else each of
+    its pixels."""
+    if joined:
+        for f in range(KH):
+            offsets[f] = f * row
+    else:
+        for f in range(KH):
+            for q in range(KW):
+                offsets[f * KW + q] = f * row + q * column
+
+
+@inline
+def tables(x, weight, scratches, geometry, rows, width):
+    """The tables by which the tile reads `rows` rows of `width` output pixels: where their windows begin, and
+    where the parts of a window do."""
+    sh, sw, _, _, _, _, dh, dw, groups, _, direct = geometry
+    _, KH, KW, _, _ = weight.shape
+    C = x.shape[3]
+    across = x.shape[2] if direct else scratches.shape[2]
+    joined = dw == 1 and groups == 1
+    offsets = np.empty(KH if joined else KH * KW, np.int64)
+    _offsets(offsets, KH, KW, dh * across * C, dw * C, joined)
+    table = np.empty(rows * width, np.int64)
+    _pixels(table, width, sh * across * C, sw * C)
+    return table, offsets
+
+
+@inline
+def lay_out(x, n, scratch, geometry, KH, first, end):
+    """Where the windows of rows `first` to `end` of image n's result begin: in the image itself, or in
+    `scratch` after placing there what they need of it."""
+    _, H, W, C = x.shape
+    sh, _, top, left, row_step, column_step, dh, _, _, _, direct = geometry
+    if direct:
+        return x.ctypes.data + (n * H + first * sh) * W * C * x.itemsize
+    height = (end - first - 1) * sh + dh * (KH - 1) + 1
+    place(x[n], scratch[:height], first * sh, top, row_step, left, column_step)
+    return scratch.ctypes.data
+
+
+@inline
+def convolve(tiles, start, C, weight, bias, table, offsets, geometry, pixels, relu, out):
+    """A convolution's result for `pixels` pixels whose windows begin `table` elements after address `start`,
+    in an image of C channels, written to address `out`.
+
+    `weight` is (groups, KH, KW, inputs of a group, columns): the columns are all outputs where the groups
+    share rows, else those of one group.
+    """
+    dw, groups, shared = geometry[7], geometry[8], geometry[9]
+    _, KH, KW, Cg, columns = weight.shape
+    Og = columns // groups if shared else columns
+    O = groups * Og
+    size = weight.itemsize
+    S, K = (KH, KW * C) if dw == 1 and groups == 1 else (KH * KW, Cg)
+    for g in range(groups):
+        own = 0 if shared else g
+        B = weight.ctypes.data + (own * KH * KW * Cg * columns + (g * Og if shared else 0)) * size
+        bias_at = bias.ctypes.data + g * Og * size if bias.size else 0
+        A, Y = start + g * Cg * size, out + g * Og * size
+        multiply(tiles, Y, O, A, table, 1, offsets, S, K, B, columns, bias_at, pixels, Og, 0, relu, size)
+
+
+def plan(x, filters, size, stride, corner, step, dilation, groups, shared, rows):
+    """The geometry for NHWC `x` placed with its first pixel at `corner` and its pixels `step` apart, and the
+    (height, width) of a scratch for `rows` rows of the result, which has the pixels `size`."""
+    height, width = (
+        (n - 1) * s + d * (k - 1) + 1
+        for n, s, d, k in zip((rows, size[1]), stride, dilation, filters.shape[1:3], strict=True)
+    )
+    whole = height + (size[0] - rows) * stride[0]
+    direct = corner == (0, 0) and step == (1, 1) and width <= x.shape[2] and whole <= x.shape[1]
+    return (*stride, *corner, *step, *dilation, groups, shared, direct), (height, width)
+
+
+def scratches(tasks, size, x, geometry):
+    """A scratch of `size` pixels for each task; a token one where images are read directly."""
+    direct = geometry[-1]
+    return aligned((1, 1, 1, 1) if direct else (tasks, *size, x.shape[3]), x.dtype)
+
+
+def output_size(x, weight, stride, padding, dilation):
+    """(OH, OW) for NCHW `x` and OIHW `weight`."""
+    axes = zip(x.shape[2:], weight.shape[2:], stride, padding, dilation, strict=True)
+    return tuple([output_shape(*axis) for axis in axes])
+
+
+def filters_of(weight: np.ndarray) -> np.ndarray:
+    """OIHW filters as the (1, KH, KW, I, O) array the tile reads: their own memory where they lie so, else
+    a copy."""
+    return plain(weight.transpose(2, 3, 1, 0))[None]

@@ -1,0 +1,176 @@
+"""Products with a gradient that is zero almost everywhere: a list of what is not, times windows of an image.
+
+A max-pooling sends back one gradient a window, where a convolution has four or more outputs; the rest are
+zeros. For one filter, `values` are its gradients and `places` where the windows they belong to begin:
+
+    gather    w[v] (+)= sum over k of values[k] * image[places[k] + v]      the gradient of the filter
+    scatter   image[places[k] + v] += values[k] * w[v]    for every k       the gradient of the input
+
+where v runs over a window: `runs` runs of contiguous floats (rows of a filter, times the channels), each of
+`nv` vectors. All vectors of w stay in registers while the list streams past. An entry costs a broadcast, and
+for each vector a multiply-add with an operand in memory: loads are the limit, and in a scatter stores. What
+the registers cannot hold is cut into several passes over the list, see `passes`.
+
+    values[k] bcast  [ w 0,0 ][ w 0,1 ] ...      run 0: image + places[k] + begins[0]
+                     [ w 1,0 ][ w 1,1 ] ...      run 1: image + places[k] + begins[1]
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+from typing import Any
+
+import numpy as np
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+from ._jit import native
+from .tile import _target, lanes
+
+_i64, _i32 = ir.IntType(64), ir.IntType(32)
+_LATENCY = 8  # multiply-adds in flight that keep two units of four cycles busy
+_SIGNATURE = types.void(*[types.int64] * 9)
+
+
+def _make(size: int, runs: int, nv: int, masked: bool, scatter: bool) -> Any:
+    real: ir.Type = ir.FloatType() if size == 4 else ir.DoubleType()
+    width = lanes(size)
+    vector = ir.VectorType(real, width)
+    mask_type = ir.VectorType(ir.IntType(1), width)
+    suffix = f"v{width}f{8 * size}"
+    # With few sums each would wait for its last addition: take several entries at a time, each to sums of
+    # its own.
+    ways = 1 if scatter else max(1, -(-_LATENCY // (runs * nv)))
+
+    def emit(context, builder: ir.IRBuilder, signature, args):
+        W, row, image, begins, places, values, count, last, add = args
+        module = builder.module
+        vector_pointer = vector.as_pointer()
+        mask_args = [_i32, mask_type, vector]
+        load_kind = ir.FunctionType(vector, [vector_pointer, *mask_args])
+        load_masked = cgutils.get_or_insert_function(module, load_kind, f"llvm.masked.load.{suffix}.p0")
+        store_kind = ir.FunctionType(ir.VoidType(), [vector, vector_pointer, _i32, mask_type])
+        store_masked = cgutils.get_or_insert_function(module, store_kind, f"llvm.masked.store.{suffix}.p0")
+        fma_kind = ir.FunctionType(vector, [vector] * 3)
+        fmuladd = cgutils.get_or_insert_function(module, fma_kind, f"llvm.fmuladd.{suffix}")
+        zero = ir.Constant(vector, None)
+
+        def splat(value, kind):
+            one = builder.insert_element(ir.Constant(kind, ir.Undefined), value, _i32(0))
+            return builder.shuffle_vector(one, one, ir.Constant(ir.VectorType(_i32, width), None))
+
+        lane_type = ir.VectorType(_i64, width)
+        lane = ir.Constant(lane_type, [_i64(i) for i in range(width)])
+        mask = builder.icmp_signed("<", lane, splat(last, lane_type))
+        align = _i32(size)
+
+        def load(start, v):
+            p = builder.bitcast(builder.gep(start, [_i64(v * width)]), vector_pointer)
+            if masked and v == nv - 1:
+                return builder.call(load_masked, [p, align, mask, zero])
+            value = builder.load(p)
+            value.align = size
+            return value
+
+        def store(value, start, v):
+            p = builder.bitcast(builder.gep(start, [_i64(v * width)]), vector_pointer)
+            if masked and v == nv - 1:
+                builder.call(store_masked, [value, p, align, mask])
+            else:
+                builder.store(value, p).align = size
+
+        w, x, g = (builder.inttoptr(a, real.as_pointer()) for a in (W, image, values))
+        places = builder.inttoptr(places, _i32.as_pointer())
+        begins = builder.inttoptr(begins, _i64.as_pointer())
+        own = [builder.gep(w, [builder.mul(row, _i64(f))]) for f in range(runs)]
+        starts = [builder.gep(x, [builder.load(builder.gep(begins, [_i64(f)]))]) for f in range(runs)]
+        held = [[[cgutils.alloca_once_value(builder, zero) for _ in range(nv)] for _ in range(runs)]
+                for _ in range(ways)]  # fmt: skip
+        fresh = builder.icmp_signed("==", add, _i64(0))
+        with builder.if_then(builder.not_(fresh)):
+            for f in range(runs):
+                for v in range(nv):
+                    builder.store(load(own[f], v), held[0][f][v])
+
+        def entry(k, way):
+            place = builder.sext(builder.load(builder.gep(places, [k])), _i64)
+            factor = splat(builder.load(builder.gep(g, [k])), vector)
+            for f in range(runs):
+                start = builder.gep(starts[f], [place])
+                for v in range(nv):
+                    mine = builder.load(held[way][f][v])
+                    if scatter:
+                        store(builder.call(fmuladd, [factor, mine, load(start, v)]), start, v)
+                    else:
+                        builder.store(builder.call(fmuladd, [factor, load(start, v), mine]), held[way][f][v])
+
+        whole = builder.udiv(count, _i64(ways))
+        with cgutils.for_range(builder, whole) as loop:
+            first = builder.mul(loop.index, _i64(ways))
+            for way in range(ways):
+                entry(builder.add(first, _i64(way)), way)
+        if ways > 1:
+            done = builder.mul(whole, _i64(ways))
+            with cgutils.for_range(builder, builder.sub(count, done)) as loop:
+                entry(builder.add(done, loop.index), 0)
+        if not scatter:
+            for f in range(runs):
+                for v in range(nv):
+                    total = builder.load(held[0][f][v])
+                    for way in range(1, ways):
+                        total = builder.fadd(total, builder.load(held[way][f][v]))
+                    store(total, own[f], v)
+        return context.get_dummy_value()
+
+    @intrinsic
+    def window(typingctx, W, row, image, begins, places, values, count, last, add):
+        return types.void(*[types.int64] * 9), emit
+
+    def kernel(W, row, image, begins, places, values, count, last, add):
+        window(W, row, image, begins, places, values, count, last, add)
+
+    return kernel
+
+
+@functools.cache
+def _compiled(size: int, runs: int, nv: int, masked: bool, scatter: bool) -> int:
+    variant = f"f{8 * size} {runs} runs of {nv} masked={masked} scatter={scatter} lanes={lanes(size)}"
+    return native(_SIGNATURE, _make(size, runs, nv, masked, scatter), variant=variant)
+
+
+@functools.cache
+def passes(itemsize: int, runs: int, length: int, scatter: bool) -> np.ndarray:
+    """How windows of `runs` runs of `length` floats are taken: a row ``[code address, first run, first float
+    of it, floats in the last vector]`` for each pass over the list."""
+    width = lanes(itemsize)
+    registers = _target()["registers"]
+    most = registers - 6 if registers == 32 else registers - 5
+    vectors = -(-length // width)
+    table = []
+    if vectors <= most:
+        height = next(h for h in range(min(runs, most // vectors), 0, -1) if runs % h == 0)
+        parts = [(f, 0, vectors) for f in range(0, runs, height)]
+    else:
+        height, count = 1, -(-vectors // most)
+        cuts = [i * vectors // count for i in range(count + 1)]
+        parts = [(f, a, b - a) for f in range(runs) for a, b in itertools.pairwise(cuts)]
+    for run, first, nv in parts:
+        last = min(width, length - (first + nv - 1) * width)
+        code = _compiled(itemsize, height, nv, last < width, scatter)
+        table.append((code, run, first * width, last))
+    return np.array(table, np.int64)
+
+
+@intrinsic
+def call_window(typingctx, address, W, row, image, begins, places, values, count, last, add):
+    """Call the code at `address`."""
+
+    def emit(context, builder, signature, args):
+        kind = ir.FunctionType(ir.VoidType(), [_i64] * 9)
+        builder.call(builder.inttoptr(args[0], kind.as_pointer()), args[1:])
+        return context.get_dummy_value()
+
+    return types.void(*[types.int64] * 10), emit

@@ -1,0 +1,268 @@
+"""Convolution and max-pooling as one operation.
+
+Forward, a few rows of the convolution at a time go to a scratch and are pooled while the L1 cache holds them:
+what is four times as large as the result never reaches memory.
+
+Backward, the gradient of the convolution would be zeros but for one pixel a window. It is never built: each
+filter gets the list of its gradients that are not zero and of the windows of the image they belong to, and
+``_windows.py`` runs along these lists. That is a quarter of the arithmetic for windows of 2 x 2, less where a
+ReLU behind the pooling has zeroed gradients too. Where most of the gradient is no zero (windows that overlap)
+or the channels fall into groups, the two operations' own gradients are taken one after the other.
+"""
+
+from __future__ import annotations
+
+import functools
+
+import numpy as np
+
+from fastnn.kernels.reference._shared import pooled_shape
+
+from . import conv, pool
+from ._conv_columns import by_output
+from ._conv_rows import convolve, filters_of, lay_out, output_size, place, plan, scratches, tables
+from ._jit import inline, jit
+from ._memory import aligned, empty_nchw, nhwc, plain
+from ._windows import call_window, passes
+from .activation import CODES, apply
+from .linear import none, none_2d
+from .pool import max_rows
+from .threads import parallel_for
+from .threads import pool as threads
+from .tile import lanes, panels
+
+_TASKS = 16  # of a forward pass at most; each has scratches of its own
+_ROW_BLOCKS = 8  # parts that an image is cut into when there are too few images to share out
+_PIECE = 1 << 14  # bytes of the convolution that are computed, then pooled
+_CHUNKS = 8  # parts of the batch that are summed apart for a weight's gradient
+_PIXELS = 32  # whose gradients are sorted by filter at a time
+_ZEROS = 3  # pixels of the convolution for each pooled one, from which on lists pay
+
+
+@functools.cache
+def _forward_kernel(size):
+    """The kernel for floats of `size` bytes.
+
+    `cut` is how many tasks there are, into how many blocks of pooled rows an image is cut, and how many
+    pooled rows are computed at a time; `between` the (OH, OW) of the convolution.
+    """
+    pool_rows = max_rows(size)
+
+    @inline
+    def task(t, cut, tiles, operands, results, scratch, geometry, between, window, code):
+        tasks, blocks, step = cut
+        x, weight, bias = operands
+        out, indices = results
+        images, pieces = scratch
+        OH, OW = between
+        KH, sh, ph, dh = window[0], window[2], window[4], window[6]
+        N, PH, PW, O = out.shape
+        direct = geometry[-1]
+        image, piece = images[0 if direct else t], pieces[t]
+        table, offsets = tables(x, weight, images, geometry, piece.shape[0], OW)
+        across = x.shape[2] if direct else images.shape[2]
+        row = geometry[0] * across * x.shape[3] * size  # bytes from one row's windows to the next row's
+        units = N * blocks
+        for unit in range(t * units // tasks, (t + 1) * units // tasks):
+            n, b = unit // blocks, unit % blocks
+            first, end = b * PH // blocks, (b + 1) * PH // blocks
+            top, bottom = max(first * sh - ph, 0), min((end - 1) * sh - ph + dh * (KH - 1) + 1, OH)
+            start = lay_out(x, n, image, geometry, weight.shape[1], top, bottom)
+            best, where = out.ctypes.data + n * PH * PW * O * size, indices.ctypes.data + n * PH * PW * O * 4
+            for p in range(first, end, step):
+                q = min(p + step, end)
+                y, z = max(p * sh - ph, 0), min((q - 1) * sh - ph + dh * (KH - 1) + 1, OH)
+                A, pixels = start + (y - top) * row, (z - y) * OW
+                convolve(tiles, A, x.shape[3], weight, bias, table, offsets, geometry, pixels, 0,
+                         piece.ctypes.data)  # fmt: skip
+                whole = piece.ctypes.data - y * OW * O * size  # where row 0 of the convolution would be
+                pool_rows(whole, (OH, OW, O), best, where, p, q, PW, window)
+            apply(out[n, first:end].reshape((end - first) * PW * O), code)
+
+    @functools.partial(jit, variant=f"{size} bytes, {lanes(size)} lanes")
+    def kernel(pool, cut, tiles, operands, results, scratch, geometry, between, window, code):
+        arguments = (cut, tiles, operands, results, scratch, geometry, between, window, code)
+        parallel_for(pool, cut[0], task, arguments)
+
+    return kernel
+
+
+def conv2d_max_pool2d(x, weight, bias, convolution, pooling, activation):
+    stride, padding, dilation, groups = convolution
+    kernel_size, pool_stride, pool_padding, pool_dilation, ceil_mode = pooling
+    N, O = len(x), len(weight)
+    between = output_size(x, weight, stride, padding, dilation)
+    axes = zip(between, kernel_size, pool_stride, pool_padding, pool_dilation, strict=True)
+    PH, PW = [pooled_shape(*axis, ceil_mode) for axis in axes]
+    memory, out = empty_nchw(N, O, PH, PW, x.dtype)
+    where, indices = empty_nchw(N, O, PH, PW, np.dtype(np.int32))
+    if out.size == 0:
+        return out, indices
+    x, filters, bias = nhwc(x), filters_of(weight), none(x.dtype) if bias is None else plain(bias)
+    blocks = 1 if N >= _ROW_BLOCKS else min(PH, _ROW_BLOCKS)
+    tasks, unit = min(N * blocks, _TASKS), (PH + blocks - 1) // blocks
+    reach = pool_dilation[0] * (kernel_size[0] - 1) + 1  # rows that a row of windows reads
+
+    def rows(count):  # of the convolution, under so many rows of windows
+        return min(between[0], (count - 1) * pool_stride[0] + reach)
+
+    step = unit  # rows that overlap would be computed once for each piece
+    if reach <= pool_stride[0]:
+        step = max(1, min(unit, _PIECE // (pool_stride[0] * between[1] * O * x.itemsize)))
+    geometry, size = plan(x, filters, between, stride, padding, (1, 1), dilation, groups, True, rows(unit))
+    pieces = aligned((tasks, rows(step), between[1], O), x.dtype)
+    scratch = (scratches(tasks, size, x, geometry), pieces)
+    window = (*kernel_size, *pool_stride, *pool_padding, *pool_dilation)
+    _forward_kernel(x.itemsize)(
+        threads(), (tasks, blocks, step), panels(x.itemsize), (x, filters, bias), (memory, where), scratch,
+        geometry, between, window, CODES[activation],
+    )  # fmt: skip
+    return out, indices
+
+
+@inline
+def _lists(grad, indices, begins, places, values, counts, sums):
+    """For each filter, the gradients of one image that are not zero and where their windows begin; how many
+    there are, and their sum.
+
+    A few pixels at a time, which stay in the L1 cache while one filter after the other picks its own.
+    """
+    pixels, O = grad.shape
+    counts[:] = 0
+    for first in range(0, pixels, _PIXELS):
+        end = min(first + _PIXELS, pixels)
+        for o in range(O):
+            count = np.uint64(counts[o])
+            place, value = places[o], values[o]
+            total = sums[o]
+            for p in range(first, end):
+                slope = grad[p, o]
+                place[count] = begins[np.uint32(indices[p, o])]
+                value[count] = slope
+                total += slope
+                count += np.uint64(slope != 0)
+            counts[o], sums[o] = count, total
+
+
+@inline
+def _along_lists(passes, length, filters, image, runs, places, values, counts, add):
+    """Run each filter of `filters` (O, taps) along its list, with the windows of the image at address
+    `image`, see ``_windows.py``."""
+    size = filters.itemsize
+    for o in range(filters.shape[0]):
+        own = filters[o].ctypes.data
+        for p in range(len(passes)):
+            code, run, first, last = passes[p]
+            W, begins = own + (run * length + first) * size, runs[run:].ctypes.data
+            call_window(code, W, length, image + first * size, begins, places[o].ctypes.data,
+                        values[o].ctypes.data, counts[o], last, add)  # fmt: skip
+
+
+@inline
+def _backward_task(t, tasks, operands, partials, grad_x, scratch, plans, geometry):
+    x, grad, indices, weight = operands
+    sums, bias_sums = partials
+    images, slopes = scratch
+    begins, runs, gather, scatter = plans
+    N, PH, PW, O = grad.shape
+    _, H, W, _ = x.shape
+    top, left, direct = geometry[2], geometry[3], geometry[-1]
+    image, slope = images[0 if direct else t], slopes[0 if direct else t]
+    pixels, length = PH * PW, sums.shape[2] // runs.size
+    # one more, since an entry is written before it is known to count
+    places, values = np.empty((O, pixels + 1), np.int32), np.empty((O, pixels + 1), x.dtype)
+    counts = np.empty(O, np.int64)
+    bias_sums[t] = 0
+    begin, end = t * N // tasks, (t + 1) * N // tasks
+    for n in range(begin, end):
+        slopes_of, indices_of = grad[n].reshape(pixels, O), indices[n].reshape(pixels, O)
+        _lists(slopes_of, indices_of, begins, places, values, counts, bias_sums[t])
+        start = x[n].ctypes.data
+        if not direct:
+            place(x[n], image, 0, top, 1, left, 1)
+            start = image.ctypes.data
+        _along_lists(gather, length, sums[t], start, runs, places, values, counts, n > begin)
+        if len(scatter) > 0:
+            back = grad_x[n] if direct else slope
+            back[:] = 0
+            _along_lists(scatter, length, weight, back.ctypes.data, runs, places, values, counts, True)
+            if not direct:
+                grad_x[n] = slope[top : top + H, left : left + W]
+
+
+@inline
+def _sum_task(tap, sums, grad_weight):
+    tasks, O, _ = sums.shape
+    C = grad_weight.shape[1]
+    for o in range(O):
+        for c in range(C):
+            total = sums[0, o, tap * C + c]
+            for t in range(1, tasks):
+                total += sums[t, o, tap * C + c]
+            grad_weight[tap, c, o] = total
+
+
+@jit
+def _backward(pool, tasks, operands, partials, grad_x, scratch, plans, geometry, grad_weight, grad_bias):
+    arguments = (tasks, operands, partials, grad_x, scratch, plans, geometry)
+    parallel_for(pool, tasks, _backward_task, arguments)
+    sums, bias_sums = partials
+    parallel_for(pool, grad_weight.shape[0], _sum_task, (sums, grad_weight))
+    for o in range(grad_bias.size):
+        total = bias_sums[0, o]
+        for t in range(1, tasks):
+            total += bias_sums[t, o]
+        grad_bias[o] = total
+
+
+def _pays(x, weight, grad, between, padding, groups):
+    """Whether lists are the way: most of the gradient is zero, and places fit 32 bits."""
+    padded = (x.shape[2] + 2 * padding[0]) * (x.shape[3] + 2 * padding[1]) * x.shape[1]
+    few = grad.shape[2] * grad.shape[3] * _ZEROS <= between[0] * between[1]
+    return groups == 1 and few and grad.size > 0 and padded < 1 << 31
+
+
+@functools.lru_cache(maxsize=256)
+def _plans(between, stride, dilation, row, shape, itemsize, input_grad):
+    """Where the window of each pixel of the convolution begins, in an image with rows of `row` pixels; where
+    its contiguous parts do; and the passes of both products along the lists."""
+    _, C, KH, KW = shape
+    y, z = np.arange(between[0]) * stride[0] * row, np.arange(between[1]) * stride[1]
+    begins = ((y[:, None] + z) * C).astype(np.int32).ravel()
+    runs, length = np.arange(KH) * dilation[0] * row * C, KW * C
+    if dilation[1] > 1:
+        runs, length = (runs[:, None] + np.arange(KW) * dilation[1] * C).ravel(), C
+    gather = passes(itemsize, len(runs), length, False)
+    return begins, runs, gather, passes(itemsize, len(runs), length, True) if input_grad else gather[:0]
+
+
+def conv2d_max_pool2d_backward(grad, indices, x, weight, convolution, input_grad, out=None):
+    stride, padding, dilation, groups = convolution
+    between = output_size(x, weight, stride, padding, dilation)
+    if not _pays(x, weight, grad, between, padding, groups):
+        slope = pool.max_pool2d_backward(grad, indices, (*grad.shape[:2], *between))
+        return conv.conv2d_backward(slope, x, weight, *convolution, input_grad, out)
+    (O, C, KH, KW), (N, _, H, W) = weight.shape, x.shape
+    if out is None:
+        out = (np.empty((KH, KW, C, O), x.dtype).transpose(3, 2, 0, 1), np.empty(O, x.dtype))
+    grad_weight, grad_bias = out
+    memory, grad_x = empty_nchw(N if input_grad else 0, C, H, W, x.dtype)
+    padded, tasks = (H + 2 * padding[0], W + 2 * padding[1]), min(N, _CHUNKS)
+    x, grad = nhwc(x), nhwc(grad)
+    where = plain(indices.transpose(0, 2, 3, 1)).astype(np.int32, copy=False)
+    filters = by_output(weight).reshape(O, C * KH * KW) if input_grad else none_2d(x.dtype)
+    geometry = (*stride, *padding, 1, 1, *dilation, groups, True, padding == (0, 0))
+    images = scratches(tasks, padded, x, geometry)
+    slopes = scratches(tasks, padded, x, geometry) if input_grad else images
+    partials = (aligned((tasks, O, KH * KW * C), x.dtype), np.empty((tasks, O), x.dtype))
+    hwio = grad_weight.transpose(2, 3, 1, 0)
+    own = hwio if hwio.flags.carray else np.empty(hwio.shape, x.dtype)
+    plans = _plans(between, stride, dilation, padded[1], weight.shape, x.itemsize, input_grad)
+    operands = (x, grad, where, filters)
+    _backward(
+        threads(), tasks, operands, partials, memory, (images, slopes), plans, geometry,
+        own.reshape(KH * KW, C, O), grad_bias,
+    )  # fmt: skip
+    if own is not hwio:
+        hwio[:] = own
+    return grad_x if input_grad else None, grad_weight, grad_bias
