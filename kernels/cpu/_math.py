@@ -50,6 +50,8 @@ _log2e8, _round8, _high8, _low8 = (
 )
 _min4, _max4, _min8, _max8 = f4(-104), f4(89), f8(-746), f8(710)  # beyond: 0 and Inf
 a2, a3, a4, a5, a6, a7 = _c4[2:]
+# tanh x / x - 1 over x^2, to 2^-29 of tanh x for |x| <= 9/16: a minimax fit
+t3, t5, t7, t9, t11 = map(f4, (-0.33333313, 0.13332452, -0.053837415, 0.021007406, -0.0061797425))
 b2, b3, b4, b5, b6, b7, b8, b9, b10, b11, b12, b13 = _c8[2:]
 
 
@@ -100,14 +102,16 @@ def _exp8(x):
 
 @inline(fastmath=EXACT)
 def _tanh4(x):
-    # m = e^2|x| - 1 keeps its relative accuracy near 0; tanh |x| = m / (m + 2); from 10 on it is 1
+    # Up to 9/16 an odd polynomial; beyond, 1 - 2 / (e^2|x| + 1), where 1 swallows the error; from 10 on, 1.
+    z = x * x
+    small = x + x * z * (t3 + z * (t5 + z * (t7 + z * (t9 + z * t11))))
     y = min(_two4 * abs(x), f4(20))
     n = (y * _log2e4 + _round4) - _round4
     power = _power4(np.int32(n))
-    m = power * _tail4((y - n * _high4) - n * _low4) + (power - _one4)
-    t = m / (m + _two4)
-    t = -t if x < 0 else t
-    return t if x == x else x
+    large = _one4 - _two4 / (power * _tail4((y - n * _high4) - n * _low4) + (power + _one4))
+    large = -large if x < 0 else large
+    small = small if abs(x) > f4(0) else x  # a zero keeps its sign, a NaN stays
+    return large if abs(x) > f4(0.5625) else small
 
 
 @inline(fastmath=EXACT)
@@ -118,7 +122,7 @@ def _tanh8(x):
     m = power * _tail8((y - n * _high8) - n * _low8) + (power - _one8)
     t = m / (m + _two8)
     t = -t if x < 0 else t
-    return t if x == x else x
+    return t if abs(x) > f8(0) else x  # a zero keeps its sign, a NaN stays
 
 
 def exp(x):
@@ -148,8 +152,20 @@ def _tanh(x):
 
 @inline(fastmath=EXACT)
 def _sigmoid4(x):
-    e = _exp4(-abs(x))
-    return (_one4 if x >= 0 else e) / (_one4 + e)
+    # What rounding takes from 1 + e^-|x| = 1 + 2^n + 2^n tail is put back: of a quotient of two rounded
+    # numbers the last bit and a half would be wrong.
+    y = max(-abs(x), _min4)
+    n = (y * _log2e4 + _round4) - _round4
+    tail = _tail4((y - n * _high4) - n * _low4)
+    k = np.int32(n)
+    half = np.int32(k >> np.int32(1))
+    p, q = _power4(half), _power4(np.int32(k - half))
+    high, low = _one4 + p * q, (p * tail) * q
+    whole = high + low
+    lost = low - (whole - high)
+    y = (_one4 if x >= 0 else (p + p * tail) * q) / whole
+    result = y - y * lost * (y if x >= 0 else _one4 - y)
+    return result if x == x else x
 
 
 @inline(fastmath=EXACT)
