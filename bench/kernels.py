@@ -57,6 +57,7 @@ def kernels(elements: int) -> Iterator[Kernel]:
     """
     yield from _linear()
     yield from _conv()
+    yield from _conv_pool()
     yield from _activation(elements)
     yield from _pool(elements)
     yield from _loss(elements)
@@ -106,6 +107,28 @@ def _conv() -> Iterator[Kernel]:
         ):
             name = f"{case.name}, {part}"
             yield Kernel(name, f"conv {part}", ARITHMETIC, call, work, traffic, bar, without)
+
+
+def _conv_pool() -> Iterator[Kernel]:
+    """Operations are those that are needed: backward, only the products with one gradient a window."""
+    for case in cases.CONV_POOL_REAL:
+        x, weight, bias, grad = case.operands()
+        window = 2.0 * weight[0].size
+        traffic = FLOAT * (x.size + weight.size + 2 * grad.size)  # indices beside the maxima
+        options: dict[str, Any] = {"padding": case.conv.padding}
+        forward = partial(F.conv2d_max_pool2d, x, weight, bias, pool_size=case.kernel_size, **options)
+        _, indices = forward()
+        to_weight = partial(
+            F.conv2d_max_pool2d_backward, grad, indices, x, weight, input_grad=False, **options
+        )
+        to_both = partial(F.conv2d_max_pool2d_backward, grad, indices, x, weight, **options)
+        for part, call, entries, without in (
+            ("forward", forward, int(np.prod(case.conv.output)), None),
+            ("grad-weight", to_weight, grad.size, None),
+            ("grad-input", to_both, grad.size, to_weight),
+        ):
+            name = f"{case.name}, {part}"
+            yield Kernel(name, f"conv {part}", ARITHMETIC, call, entries * window, traffic, without=without)
 
 
 # name: operations an element, forward and backward; whether backward takes the input instead of the output

@@ -52,6 +52,11 @@ def _calls(dtype: Any) -> list[tuple[str, Callable[[], Any]]]:
     for groups, kernel in kernels.items():
         add("conv2d from NCHW", F.conv2d, draw(2, 4, 8, 8), kernel, groups=groups)
         add("conv2d_backward", F.conv2d_backward, nhwc(draw(2, 6, 6, 6)), images, kernel, groups=groups)
+    for channels, size in _POOLED:
+        batch, filters, half = nhwc(draw(2, channels, 8, 8)), draw(6, channels, size, size), (9 - size) // 2
+        add("conv2d_max_pool2d", F.conv2d_max_pool2d, batch, filters, draw(6), pool_size=2)
+        operands = nhwc(draw(2, 6, half, half)), np.zeros((2, 6, half, half), np.int32), batch, filters
+        add("conv2d_max_pool2d_backward", F.conv2d_max_pool2d_backward, *operands)
     add("im2col", F.im2col, images, 3)
     add("col2im", F.col2im, columns, 8, 3)
     for name in ("relu", "leaky_relu", "sigmoid", "tanh", "gelu", "softmax", "log_softmax"):
@@ -79,6 +84,10 @@ def _calls(dtype: Any) -> list[tuple[str, Callable[[], Any]]]:
         add(title, make([Parameter("weight", weight), Parameter("filters", kernels[1])]).step)
     return listed
 
+
+# Input channels and kernel size of filters, those of the experiments and the demo, in front of a max-pooling:
+# the gradients have code of their own for each size of a filter's row.
+_POOLED = ((1, 5), (6, 5), (3, 3), (32, 3), (64, 3), (1, 3), (16, 3))
 
 _OPTIMISERS: dict[str, Callable[[list[Parameter]], optim.Optimizer]] = {
     "SGD": lambda params: optim.SGD(params, 0.1),

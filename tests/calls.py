@@ -34,7 +34,7 @@ def table(dtype: Any = np.float32) -> dict[str, Call]:
 
     x, weight, image, kernel = make(3, 4), make(4, 5), make(2, 4, 5, 6), make(6, 2, 3, 2)
     conv, pool = {"padding": 1, "groups": 2}, {"kernel_size": 2, "stride": 1}
-    pooled = make(2, 4, 4, 5)
+    pooled, pooled_conv = make(2, 4, 4, 5), make(2, 6, 2, 3)
     per_channel = {name: make(4) for name in ("weight", "bias", "running_mean", "running_var")}
     stats = {name: make(4) for name in ("weight", "mean", "inv_std")}
     stream = {"p": 0.4, "seed": 1, "offset": 2}
@@ -47,6 +47,18 @@ def table(dtype: Any = np.float32) -> dict[str, Call]:
         "conv2d": Call(F.conv2d, {"x": image, "weight": kernel, "bias": make(6)}, conv, ("x",)),
         "conv2d_backward": Call(
             F.conv2d_backward, {"grad": make(2, 6, 5, 7), "x": image, "weight": kernel}, conv, ("grad", "x")
+        ),
+        "conv2d_max_pool2d": Call(
+            F.conv2d_max_pool2d,
+            {"x": image, "weight": kernel, "bias": make(6)},
+            {**conv, "pool_size": 2},
+            ("x",),
+        ),
+        "conv2d_max_pool2d_backward": Call(
+            F.conv2d_max_pool2d_backward,
+            {"grad": pooled_conv, "x": image, "weight": kernel},
+            {**conv, "indices": np.zeros(pooled_conv.shape, np.int32)},
+            ("grad", "x", "indices"),
         ),
         "im2col": Call(F.im2col, {"x": image}, {"kernel_size": (3, 2)}, ("x",)),
         "col2im": Call(

@@ -12,6 +12,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from fastnn.kernels.reference._shared import pooled_shape
+
 Pair = tuple[int, int]
 by_name = attrgetter("name")  # for pytest: ids=cases.by_name
 
@@ -172,6 +174,66 @@ POOL_ODD = [
     Pool("dilated, ceil", (1, 2, 9, 10), (3, 2), (2, 3), (1, 0), (2, 2), ceil_mode=True),
     Pool("one window for all", (3, 4, 6, 5), (6, 5), (1, 1)),
 ]
+
+
+class ConvPool(NamedTuple):
+    """A convolution and the max-pooling behind it; the activation is the convolution's."""
+
+    name: str
+    conv: Conv
+    kernel_size: Pair = (2, 2)
+    stride: Pair = (2, 2)
+    padding: Pair = (0, 0)
+    dilation: Pair = (1, 1)
+    ceil_mode: bool = False
+
+    @property
+    def convolution(self) -> tuple[Pair, Pair, Pair, int]:
+        return *self.conv.geometry, self.conv.groups
+
+    @property
+    def pooling(self) -> tuple[Pair, Pair, Pair, Pair, bool]:
+        return self.kernel_size, self.stride, self.padding, self.dilation, self.ceil_mode
+
+    @property
+    def output(self) -> tuple[int, int, int, int]:
+        n, outputs, *between = self.conv.output
+        axes = zip(between, *self.pooling[:4], strict=True)
+        height, width = (pooled_shape(*axis, self.ceil_mode) for axis in axes)
+        return n, outputs, height, width
+
+    def operands(self, dtype: Any = np.float32) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """x, weight, bias and the gradient of the pooled output."""
+        return *self.conv.operands(dtype)[:3], channels_last(draw(self.output, 5, dtype))
+
+
+CONV_POOL_REAL = [ConvPool(f"{conv.name} and pool", conv) for conv in CONV_REAL]
+CONV_POOL_ODD = [
+    ConvPool("all ones", Conv("", (1, 1, 1, 1), (1, 1, 1, 1)), (1, 1), (1, 1)),
+    ConvPool("empty batch", Conv("", (0, 3, 6, 6), (2, 3, 3, 3), activation="relu")),
+    ConvPool("one image", Conv("", (1, 3, 12, 11), (4, 3, 3, 3), padding=(1, 1), activation="relu")),
+    ConvPool("one channel", Conv("", (3, 1, 9, 9), (2, 1, 4, 2), activation="tanh")),
+    ConvPool("1 x 1", Conv("", (2, 5, 6, 8), (3, 5, 1, 1), activation="sigmoid")),
+    ConvPool("just past a vector", Conv("", (9, 17, 6, 7), (33, 17, 2, 1), activation="leaky_relu")),
+    ConvPool("100 channels", Conv("", (2, 100, 6, 6), (7, 100, 3, 3), padding=(1, 1), activation="gelu")),
+    ConvPool("150 channels, a row past the registers", Conv("", (2, 150, 5, 6), (3, 150, 2, 3))),
+    ConvPool("windows of 3 x 3", Conv("", (2, 3, 13, 14), (5, 3, 3, 3), padding=(1, 1)), (3, 3), (3, 3)),
+    ConvPool("overlapping", Conv("", (2, 3, 11, 12), (5, 3, 3, 3)), (3, 3), (2, 2)),
+    ConvPool("overlapping, many rows", Conv("", (1, 2, 41, 9), (3, 2, 3, 3)), (3, 3), (2, 2), (1, 1)),
+    ConvPool("overlapping by more than half", Conv("", (2, 3, 8, 9), (4, 3, 3, 3)), (3, 2), (1, 1)),
+    ConvPool("halved by rows only", Conv("", (2, 3, 8, 9), (4, 3, 3, 2)), (2, 1), (2, 1)),
+    ConvPool("padded windows", Conv("", (2, 3, 8, 9), (4, 3, 3, 3), padding=(1, 1)), (3, 2), (3, 3), (1, 1)),
+    ConvPool("leftover edge kept", Conv("", (2, 3, 9, 11), (4, 3, 3, 3)), ceil_mode=True),
+    ConvPool("start in padding", Conv("", (1, 2, 8, 8), (3, 2, 3, 3)), padding=(1, 1), ceil_mode=True),
+    ConvPool("gaps between windows", Conv("", (2, 3, 13, 12), (4, 3, 3, 3)), (2, 2), (3, 4)),
+    ConvPool("dilated windows", Conv("", (2, 2, 12, 12), (3, 2, 3, 2)), (2, 3), (2, 3), (1, 1), (3, 2), True),
+    ConvPool("one window for all", Conv("", (3, 4, 8, 7), (5, 4, 3, 3)), (6, 5), (1, 1)),
+    ConvPool("strided", Conv("", (2, 3, 19, 18), (5, 3, 3, 2), (2, 1), (1, 2), (2, 1))),
+    ConvPool("dilated by columns", Conv("", (2, 6, 9, 14), (4, 6, 3, 3), (1, 2), (1, 3), (1, 3))),
+    ConvPool("window larger than image", Conv("", (2, 2, 3, 2), (3, 2, 5, 4), padding=(3, 3))),
+    ConvPool("two groups", Conv("", (3, 4, 9, 8), (6, 2, 3, 3), padding=(1, 1), groups=2)),
+    ConvPool("depthwise", Conv("", (2, 5, 8, 8), (5, 1, 3, 3), groups=5, activation="relu")),
+]  # fmt: skip
 
 
 class Elementwise(NamedTuple):

@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from fastnn.kernels.cpu import activation, conv, linear, loss, norm, pool, random, update
+from fastnn.kernels.cpu import activation, conv, conv_pool, linear, loss, norm, pool, random, update
+from fastnn.kernels.cpu._windows import passes
 from fastnn.kernels.cpu.tile import panels
 from tests import parity
 
@@ -85,6 +86,31 @@ def draw_panel(d: Draw) -> Drawn:
     )
 
 
+def run_window(w, image, begins, places, values, count, add, scatter):
+    """All passes over the window `w` (runs, length) and `image`, from its first element on."""
+    window = ctypes.CFUNCTYPE(None, *[ctypes.c_int64] * 9)
+    size, (runs, length) = w.itemsize, w.shape
+    for code, run, first, last in passes(size, runs, length, scatter).tolist():
+        window(code)(
+            w.ctypes.data + (run * length + first) * size, length, image.ctypes.data + first * size,
+            begins[run:].ctypes.data, places.ctypes.data, values.ctypes.data, count, last, add,
+        )  # fmt: skip
+    return image if scatter else w
+
+
+def draw_window(d: Draw) -> Drawn:
+    runs, length, count, scatter = d.whole(1, 5), d.whole(1, 70), d.whole(0, 9), d.flag()
+    begins = (length + d.whole(0, 3)) * np.arange(runs)
+    places = d.rng.integers(0, 10, count).astype(np.int32)
+    if count:
+        places -= places.min()
+    last = int(places.max(initial=0))
+    add = scatter or d.flag()
+    w = (np.ones if add else np.empty)((runs, length), d.dtype)
+    image, values = np.ones(last + int(begins[-1]) + length, d.dtype), np.ones(count, d.dtype)
+    return run_window, (w, image, begins, places, values, count, add, scatter)
+
+
 def draw_linear(d: Draw) -> Drawn:
     n, k, m = d.size() * d.whole(0, 20) // 20, d.size(), d.size()
     name = [None, "relu", "sigmoid", "tanh", "gelu", "leaky_relu"][d.whole(0, 5)]
@@ -136,6 +162,30 @@ def draw_conv2d_backward(d: Draw) -> Drawn:
     x, weight, grad, geometry = draw_filters(d)
     out = (np.empty_like(weight), np.empty(len(weight), d.dtype)) if d.flag() else None
     return conv.conv2d_backward, (grad, x, weight, *geometry, d.flag(), out)
+
+
+def conv_pool_both_ways(x, weight, bias, convolution, pooling, activation, input_grad, out):
+    pooled, indices = conv_pool.conv2d_max_pool2d(x, weight, bias, convolution, pooling, activation)
+    run = conv_pool.conv2d_max_pool2d_backward
+    return pooled, *run(pooled, indices, x, weight, convolution, input_grad, out)
+
+
+def draw_conv_pool(d: Draw) -> Drawn:
+    x, weight, between, geometry = draw_filters(d)
+    sizes, two = between.shape[2:], d.whole(0, 2) > 0  # windows of 2 x 2 mostly
+    kernel = tuple(min(2 if two else d.whole(1, 3), size) for size in sizes)
+    stride = kernel if two else (d.whole(1, 4), d.whole(1, 4))
+    padding = tuple(0 if two else d.whole(0, k // 2) for k in kernel)
+    gap = (
+        2
+        if d.whole(0, 3) == 0 and all(2 * k - 1 <= size for k, size in zip(kernel, sizes, strict=True))
+        else 1
+    )
+    name = [None, "relu", "sigmoid", "tanh", "gelu", "leaky_relu"][d.whole(0, 5)]
+    bias = d.array(len(weight)) if d.flag() else None
+    out = (np.empty_like(weight), np.empty(len(weight), d.dtype)) if d.flag() else None
+    pooling = kernel, stride, padding, (gap, gap), d.flag()
+    return conv_pool_both_ways, (x, weight, bias, geometry, pooling, name, d.flag(), out)
 
 
 def draw_im2col(d: Draw) -> Drawn:
@@ -236,12 +286,14 @@ def optimiser(name: str, states: int, *numbers: Any) -> Callable[[Draw], Drawn]:
     return draw
 
 
-VECTORS: Calls = {"panel": draw_panel, "max_pool2d": draw_max_pool2d}  # masked by hand, lane for lane
+# masked by hand, lane for lane
+VECTORS: Calls = {"panel": draw_panel, "window": draw_window, "max_pool2d": draw_max_pool2d}
 OTHERS: Calls = {
     "linear": draw_linear,
     "linear_backward": draw_linear_backward,
     "conv2d": draw_conv2d,
     "conv2d_backward": draw_conv2d_backward,
+    "conv2d_max_pool2d": draw_conv_pool,
     "im2col": draw_im2col,
     "col2im": draw_col2im,
     "avg_pool2d": draw_avg_pool2d,

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from fastnn.kernels.cpu import activation, conv, linear, loss, norm, pool, random, update
+from fastnn.kernels.cpu import activation, conv, conv_pool, linear, loss, norm, pool, random, update
 from tests import cases
 
 
@@ -26,6 +26,12 @@ def operations() -> dict[str, Callable[[], Any]]:
         out, indices = pool.max_pool2d(image, *window, (1, 1), True)
         return out, indices, pool.max_pool2d_backward(out, indices, image.shape)
 
+    def conv_pool_both_ways(case: cases.ConvPool) -> Any:
+        x, weight, bias, _ = case.operands()
+        out, indices = conv_pool.conv2d_max_pool2d(x, weight, bias, case.convolution, case.pooling, "relu")
+        run = conv_pool.conv2d_max_pool2d_backward
+        return out, indices, *run(out, indices, x, weight, case.convolution, True)
+
     def step(name: str, states: int, *numbers: Any) -> Callable[[], Any]:
         def run() -> Any:
             lists = [[array * array for array in (x, grad, bias)] for _ in range(2 + states)]
@@ -40,6 +46,9 @@ def operations() -> dict[str, Callable[[], Any]]:
 
     cols = conv.im2col(odd_image, odd.kernel_size, *odd.geometry)
     plain = ((1, 1), (0, 0), (1, 1), 1)
+    ungrouped = cases.Conv("", (9, 6, 23, 21), (8, 6, 3, 3), *odd.geometry)
+    overlapping = cases.ConvPool("", ungrouped, (3, 3), (2, 2), (1, 1))
+    one_image = cases.ConvPool("", ungrouped._replace(x=(1, 6, 61, 21)))
     calls: dict[str, Callable[[], Any]] = {
         "linear": partial(linear.linear, x, weight, bias, "sigmoid"),
         "linear_backward": partial(linear.linear_backward, grad, x, weight, True),
@@ -49,6 +58,9 @@ def operations() -> dict[str, Callable[[], Any]]:
         "odd conv2d_backward": partial(
             conv.conv2d_backward, odd_grad, odd_image, odd_filters, *odd.geometry, 2, True
         ),
+        "conv2d_max_pool2d": partial(conv_pool_both_ways, cases.CONV_POOL_REAL[1]),
+        "conv2d_max_pool2d overlapping": partial(conv_pool_both_ways, overlapping),
+        "conv2d_max_pool2d of one image": partial(conv_pool_both_ways, one_image),
         "im2col": partial(conv.im2col, odd_image, odd.kernel_size, *odd.geometry),
         "col2im": partial(conv.col2im, cols, odd_image.shape[2:], odd.kernel_size, *odd.geometry),
         "max_pool2d": max_pool_both_ways,

@@ -59,7 +59,12 @@ def test_one_device_array_takes_the_call_and_its_host_arrays_to_the_gpu(cupy: li
     F.softmax_cross_entropy(host, Device(np.zeros(3, np.int64)))
     F.softmax_cross_entropy(Device(host), np.zeros(3, np.int64))
     F.max_pool2d_backward(host.reshape(1, 1, 3, 3), Device(np.zeros((1, 1, 3, 3), np.int32)), (1, 1, 3, 3))
-    assert [arrays_of(call) for call in cupy] == [[Device] * n for n in (2, 3, 2, 2, 2, 2)]
+    image, places = host.reshape(1, 1, 3, 3), Device(np.zeros((1, 1, 3, 3), np.int32))
+    F.conv2d_max_pool2d(image, Device(image[:, :, :1, :1]), pool_size=1)
+    F.conv2d_max_pool2d_backward(image, places, image, image[:, :, :1, :1])
+    assert [arrays_of(call) for call in cupy] == [[Device] * n for n in (2, 3, 2, 2, 2, 2, 2, 4)]
+    with pytest.raises(TypeError, match=r"out\[0\] is written to on the GPU"):
+        F.conv2d_max_pool2d_backward(image, places, image, image, out=(image.copy(), host[0]))
 
 
 def test_with_the_switch_at_cupy_host_arrays_are_moved(cupy: list[tuple]) -> None:

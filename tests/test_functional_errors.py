@@ -69,6 +69,13 @@ def test_another_number_of_axes_is_a_value_error_that_shows_the_shape(name: str,
         ("conv2d", "weight", (5, 2, 3, 2), (2, 4, 5, 6)),
         ("conv2d", "bias", (5,), (6, 2, 3, 2)),
         ("conv2d_backward", "grad", (2, 6, 5, 6), (2, 6, 5, 7)),
+        ("conv2d_max_pool2d", "x", (2, 2, 5, 6), (6, 2, 3, 2)),
+        ("conv2d_max_pool2d", "weight", (5, 2, 3, 2), (2, 4, 5, 6)),
+        ("conv2d_max_pool2d", "bias", (5,), (6, 2, 3, 2)),
+        ("conv2d_max_pool2d_backward", "grad", (2, 6, 2, 2), (2, 6, 2, 3)),
+        ("conv2d_max_pool2d_backward", "grad", (2, 5, 2, 3), (6, 2, 3, 2)),
+        ("conv2d_max_pool2d_backward", "x", (3, 4, 5, 6), (2, 6, 2, 3)),
+        ("conv2d_max_pool2d_backward", "weight", (6, 3, 3, 2), (2, 4, 5, 6)),
         ("col2im", "cols", (2, 23, 15), (5, 6)),
         ("col2im", "cols", (2, 24, 14), (5, 6)),
         ("max_pool2d_backward", "grad", (2, 4, 4, 4), (2, 4, 4, 5)),
@@ -110,6 +117,43 @@ def test_a_wrong_shape_is_a_value_error_naming_both(
         ("conv2d", {"groups": 3}, ValueError, r"groups=3 got x \(2, 4, 5, 6\), weight \(6, 2, 3, 2\)"),
         ("conv2d", {"groups": 0}, ValueError, "groups=0"),
         ("conv2d", {"padding": 0, "dilation": 3}, ValueError, r"\(3, 2\).*does not fit an input of \(5, 6\)"),
+        ("conv2d_max_pool2d", {"activation": "swish"}, ValueError, "activation must be one of"),
+        ("conv2d_max_pool2d", {"stride": 0}, ValueError, "^stride must be at least 1, not 0"),
+        (
+            "conv2d_max_pool2d",
+            {"groups": 3},
+            ValueError,
+            r"conv2d_max_pool2d with groups=3 got x \(2, 4, 5, 6\)",
+        ),
+        ("conv2d_max_pool2d", {"dilation": 4}, ValueError, r"\(3, 2\).*does not fit an input of \(5, 6\)"),
+        ("conv2d_max_pool2d", {"pool_size": 0}, ValueError, "pool_size must be at least 1, not 0"),
+        (
+            "conv2d_max_pool2d",
+            {"pool_stride": 1.5},
+            TypeError,
+            "pool_stride must be an int or a pair of ints",
+        ),
+        (
+            "conv2d_max_pool2d",
+            {"pool_dilation": [1, 0]},
+            ValueError,
+            r"pool_dilation must be at least 1, not \[1, 0",
+        ),
+        (
+            "conv2d_max_pool2d",
+            {"pool_padding": 2},
+            ValueError,
+            r"pool_padding \(2, 2\) is more than half of pool_size \(2, 2\)",
+        ),
+        ("conv2d_max_pool2d", {"pool_size": 6}, ValueError, r"\(6, 6\).*does not fit an input of \(5, 7\)"),
+        ("conv2d_max_pool2d_backward", {"groups": 0}, ValueError, "conv2d_max_pool2d_backward with groups=0"),
+        ("conv2d_max_pool2d_backward", {"padding": -1}, ValueError, "padding must be at least 0, not -1"),
+        (
+            "conv2d_max_pool2d_backward",
+            {"out": (np.ones((6, 2, 3, 2)), None)},
+            ValueError,
+            r"out\[0\] is float64 .* float32",
+        ),
         (
             "im2col",
             {"kernel_size": (6, 2)},
@@ -200,14 +244,21 @@ def test_targets_that_are_neither_labels_nor_probabilities_are_refused(targets, 
         CALLS["softmax_cross_entropy"](targets=targets)
 
 
-@pytest.mark.parametrize("index", [30, -1])
-def test_an_index_outside_the_image_is_a_value_error(index: int) -> None:
-    indices = np.full((2, 4, 4, 5), 29)
-    indices[1, 2, 3, 4] = index
-    with pytest.raises(ValueError, match="outside the 30 pixels"):
-        CALLS["max_pool2d_backward"](indices=indices)
+@pytest.mark.parametrize(
+    ("name", "pixels"), [("max_pool2d_backward", 30), ("conv2d_max_pool2d_backward", 35)]
+)
+def test_an_index_outside_the_image_is_a_value_error(name: str, pixels: int) -> None:
+    shape = CALLS[name].others["indices"].shape
+    for dtype in (np.int32, np.int64):
+        for index in (pixels, -1, np.iinfo(dtype).max, np.iinfo(dtype).min):
+            indices = np.full(shape, pixels - 1, dtype)
+            indices[-1, -1, -1, -1] = index
+            with pytest.raises(ValueError, match=f"outside the {pixels} pixels"):
+                CALLS[name](indices=indices)
     with pytest.raises(TypeError, match="indices has dtype float32"):
-        CALLS["max_pool2d_backward"](indices=np.zeros((2, 4, 4, 5), np.float32))
+        CALLS[name](indices=np.zeros(shape, np.float32))
+    with pytest.raises(TypeError, match="indices must be a NumPy or CuPy array"):
+        CALLS[name](indices=np.zeros(shape, int).tolist())
 
 
 def test_batch_norm_refuses_to_train_on_one_value_a_channel() -> None:

@@ -34,7 +34,7 @@ def test_inputs_are_never_written_to_and_results_are_fresh_and_of_their_dtype(na
     for a, was in zip(inputs, before, strict=True):
         np.testing.assert_array_equal(a, was)
     for out in outputs:
-        assert out.dtype == dtype
+        assert out.dtype == (np.int32 if out.dtype.kind == "i" else dtype)  # indices, beside the maxima
         assert out.flags.writeable
         assert not any(np.shares_memory(out, a) for a in inputs)
 
@@ -54,7 +54,7 @@ def test_an_empty_batch_gives_empty_results_and_zero_gradients_without_a_warning
     call = CALLS[name]
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        outputs = results(call, **{k: call.arrays[k][:0] for k in call.batched})
+        outputs = results(call, **{k: {**call.arrays, **call.others}[k][:0] for k in call.batched})
     for out, full in zip(outputs, results(call), strict=True):
         if len(out):
             assert out.shape == full.shape
@@ -93,11 +93,11 @@ def test_elementwise_results_lie_in_memory_as_their_input(name: str, layout: str
     assert F.dropout(x, 0.5, 1, 2).strides == F.dropout(x, 1, 1, 2).strides == x.strides
 
 
-@pytest.mark.parametrize(
-    "name", ["conv2d", "conv2d_backward", "col2im", "max_pool2d", "avg_pool2d", "avg_pool2d_backward"]
-)
+@pytest.mark.parametrize("name", [name for name in CALLS if "2d" in name or name == "col2im"])
 def test_image_results_lie_channels_last(name: str) -> None:
-    assert results(CALLS[name])[0].transpose(0, 2, 3, 1).flags.c_contiguous
+    for out in results(CALLS[name]):
+        if out.ndim == 4 and out.shape[0] == 2:  # not a filter's gradient
+            assert out.transpose(0, 2, 3, 1).flags.c_contiguous
 
 
 def test_an_int_a_pair_and_a_list_mean_the_same() -> None:
@@ -107,15 +107,46 @@ def test_an_int_a_pair_and_a_list_mean_the_same() -> None:
     np.testing.assert_array_equal(
         CALLS["max_pool2d"](kernel_size=[2, 2], stride=None), CALLS["max_pool2d"](stride=2)
     )
+    expected = CALLS["conv2d_max_pool2d"](pool_stride=2)
+    for options in (
+        {"pool_size": [2, 2]},
+        {"pool_size": np.int64(2), "pool_stride": None},
+        {"dilation": [1, 1]},
+    ):
+        for result, theirs in zip(CALLS["conv2d_max_pool2d"](**options), expected, strict=True):
+            np.testing.assert_array_equal(result, theirs)
+
+
+def test_convolution_and_pooling_in_one_call_are_the_two_calls() -> None:
+    call, options = (
+        CALLS["conv2d_max_pool2d"],
+        {"pool_size": (2, 3), "pool_stride": (1, 2), "pool_padding": 1},
+    )
+    options["ceil_mode"] = True
+    between = CALLS["conv2d"]()
+    expected = F.max_pool2d(between, (2, 3), stride=(1, 2), padding=1, ceil_mode=True, return_indices=True)
+    for result, theirs in zip(call(**options), expected, strict=True):
+        np.testing.assert_array_equal(result, theirs)
+    np.testing.assert_array_equal(call(**options, activation="tanh")[0], F.tanh(expected[0]))
+    operands = call.arrays["x"], call.arrays["weight"]
+    for input_grad in (True, False):
+        options = {"padding": 1, "groups": 2, "input_grad": input_grad}
+        result = F.conv2d_max_pool2d_backward(*expected, *operands, **options)
+        slope = F.max_pool2d_backward(*expected, between.shape)
+        for ours, theirs in zip(result, F.conv2d_backward(slope, *operands, **options), strict=True):
+            np.testing.assert_array_equal(ours, theirs)
 
 
 def test_labels_and_indices_may_be_of_any_integer_type() -> None:
     labels, pooled = CALLS["softmax_cross_entropy, labels"], CALLS["max_pool2d_backward"]
+    both, several = CALLS["conv2d_max_pool2d_backward"], np.arange(72).reshape(2, 6, 2, 3) % 35
     indices = np.arange(160).reshape(2, 4, 4, 5) % 30
-    loss, back = labels()[0], pooled(indices=indices)
+    loss, back, gradients = labels()[0], pooled(indices=indices), both(indices=several)
     for dtype in ("int8", "uint8", "int32", "uint64", ">i4", ">u8"):
         assert labels(targets=labels.others["targets"].astype(dtype))[0] == loss
         np.testing.assert_array_equal(pooled(indices=indices.astype(dtype)), back)
+        for result, expected in zip(both(indices=several.astype(dtype)), gradients, strict=True):
+            np.testing.assert_array_equal(result, expected)
 
 
 def test_a_subclass_is_taken_for_the_array_it_is() -> None:
@@ -141,7 +172,7 @@ def test_reductions_divide_by_examples_or_by_terms() -> None:
 
 
 def test_backwards_overwrite_the_buffers_they_are_given_and_make_the_missing_one() -> None:
-    for name in ("linear_backward", "conv2d_backward"):
+    for name in ("linear_backward", "conv2d_backward", "conv2d_max_pool2d_backward"):
         call = CALLS[name]
         _, grad_weight, grad_bias = call()
         given = np.full_like(call.arrays["weight"], np.nan), np.full_like(grad_bias, np.nan)

@@ -114,6 +114,27 @@ def test_pool_backwards_are_the_derivatives() -> None:
     assert_gradient(lambda x: np.vdot(grad, F.avg_pool2d(x, 3, **options)), x, back)
 
 
+def test_conv2d_max_pool2d_backward_is_the_derivative() -> None:
+    geometry: dict[str, Any] = {"stride": (1, 2), "padding": (2, 1), "dilation": (2, 1), "groups": 2}
+    window: dict[str, Any] = {
+        "pool_size": (3, 2),
+        "pool_stride": (2, 1),
+        "pool_padding": 1,
+        "ceil_mode": True,
+    }
+
+    def forward(x: np.ndarray, weight: np.ndarray, bias: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        return F.conv2d_max_pool2d(x, weight, bias, **geometry, **window)
+
+    x, weight, bias = normal(2, 4, 8, 9), normal(6, 2, 3, 2), normal(6)
+    out, indices = forward(x, weight, bias)
+    grad = normal(*out.shape)
+    grad_x, grad_weight, grad_bias = F.conv2d_max_pool2d_backward(grad, indices, x, weight, **geometry)
+    assert_gradient(lambda x: np.vdot(grad, forward(x, weight, bias)[0]), x, grad_x, h=1e-7)
+    assert_gradient(lambda weight: np.vdot(grad, forward(x, weight, bias)[0]), weight, grad_weight, h=1e-7)
+    assert_gradient(lambda bias: np.vdot(grad, forward(x, weight, bias)[0]), bias, grad_bias)
+
+
 @pytest.mark.parametrize("training", [True, False])
 @pytest.mark.parametrize("shape", [(6, 3), (4, 3, 5, 2)])
 def test_batch_norm_backward_is_the_derivative(shape: tuple[int, ...], training: bool) -> None:

@@ -87,13 +87,13 @@ def test_each_task_runs_exactly_once(n: int) -> None:
         np.testing.assert_array_equal(counts, 200)
 
 
-@pytest.mark.parametrize("n", [2, 3, 8])
+@pytest.mark.parametrize("n", [2, 3, 5, 8])
 def test_as_many_threads_work_as_were_asked_for(n: int) -> None:
     fastnn.set_num_threads(n)
     assert threads_that_meet(n) == n
 
 
-@pytest.mark.parametrize("n", [2, 3, 8])
+@pytest.mark.parametrize("n", [2, 3, 5, 8])
 def test_results_are_the_same_bits_for_any_number_of_threads(n: int, serial: Results) -> None:
     fastnn.set_num_threads(n)
     for name, call in OPERATIONS.items():

@@ -220,11 +220,14 @@ def test_convolution_and_its_gradients_are_exact(case: cases.Conv, dtype: Any) -
 
 
 # The suite runs on the vectors of this machine; here, in children, on those of lesser ones. Both run the
-# panels; only one then convolves, which is addressing them, and only x86-64 has no multiply-add.
+# panels and windows; only one then convolves, which is addressing them, and only x86-64 has no multiply-add.
 IN_CHILD = "FASTNN_TESTED_VECTOR_BITS"
 LESSER = {
-    "haswell": (256, ["tests/test_tile.py", "-k", "not float64 or panel"]),
-    "x86-64": (128, ["tests/test_tile.py", "tests/test_math.py", "-k", "not convolution"]),
+    "haswell": (256, ["tests/test_tile.py", "tests/test_windows.py", "-k", "not float64 or panel"]),
+    "x86-64": (
+        128,
+        ["tests/test_tile.py", "tests/test_windows.py", "tests/test_math.py", "-k", "not convolution"],
+    ),
 }
 CHILD = f"""
 import os, sys, pytest

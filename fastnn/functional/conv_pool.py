@@ -17,6 +17,7 @@ from fastnn.functional.pool import checked_indices
 from fastnn.functional.pool import plan as plan_pooling
 
 IntPair = int | Pair
+_WINDOW = ("pool_size", "pool_stride", "pool_padding", "pool_dilation")
 
 
 def conv2d_max_pool2d(
@@ -69,7 +70,8 @@ def conv2d_max_pool2d(
         bad_shapes("conv2d_max_pool2d", "weight (O, C/groups, KH, KW), bias (O,)", weight=weight, bias=bias)
     known_activation(activation)
     _, *convolution, between = plan_convolution(x.shape[2:], weight.shape[2:], stride, padding, dilation)
-    *window, _ = plan_pooling(between, pool_size, pool_stride, pool_padding, pool_dilation, ceil_mode)
+    options = (pool_size, pool_stride, pool_padding, pool_dilation, ceil_mode)
+    *window, _ = plan_pooling(between, *options, _WINDOW)
     return backend.conv_pool.conv2d_max_pool2d(
         x, weight, bias, (*convolution, groups), (*window, bool(ceil_mode)), activation
     )
@@ -89,6 +91,9 @@ def conv2d_max_pool2d_backward(
     out: tuple[Array, Array | None] | None = None,
 ) -> tuple[Array | None, Array, Array | None]:
     """Gradients of :func:`conv2d_max_pool2d` without an activation.
+
+    What is not finite in `x` need not reach them where only zeros come back from the pooling: a backend may
+    leave out the products with these.
 
     Parameters
     ----------
@@ -116,10 +121,12 @@ def conv2d_max_pool2d_backward(
     backend, (grad, x, weight) = place(("grad", "x", "weight"), grad, x, weight)
     check_channels("conv2d_max_pool2d_backward", x, weight, groups)
     _, *convolution, between = plan_convolution(x.shape[2:], weight.shape[2:], stride, padding, dilation)
-    indices = checked_indices(grad, indices, (len(x), len(weight), *between))
+    if grad.ndim != 4 or grad.shape[:2] != (x.shape[0], weight.shape[0]):
+        bad_shapes("conv2d_max_pool2d_backward", "grad (N, O, PH, PW)", grad=grad, x=x, weight=weight)
+    indices = checked_indices(grad, indices, (*grad.shape[:2], *between))
+    backend = backend if backend.room == "cuda" else common_backend(grad, indices)
     if out is not None:
         out = fits_out(out, weight, weight.shape[0], backend)
-    backend = backend if backend.room == "cuda" else common_backend(grad, indices)
     grad, indices, x, weight = (backend.asarray(array) for array in (grad, indices, x, weight))
     geometry = (*convolution, groups)
     return backend.conv_pool.conv2d_max_pool2d_backward(grad, indices, x, weight, geometry, input_grad, out)

@@ -19,19 +19,26 @@ from fastnn.functional._check import (
 from fastnn.kernels.reference._shared import pooled_shape
 
 IntPair = int | Pair
+_NAMES = ("kernel_size", "stride", "padding", "dilation")
 
 
 @lru_cache(maxsize=1024, typed=True)  # a network asks for the same few plans at every step
 def _plan_cached(
-    size: Pair, kernel_size: Any, stride: Any, padding: Any, dilation: Any, ceil_mode: bool
+    size: Pair,
+    kernel_size: Any,
+    stride: Any,
+    padding: Any,
+    dilation: Any,
+    ceil_mode: bool,
+    names: tuple[str, ...],
 ) -> tuple[Any, ...]:
-    kernel_size, padding = pair("kernel_size", kernel_size, 1), pair("padding", padding, 0)
-    stride = kernel_size if stride is None else pair("stride", stride, 1)
-    dilation = pair("dilation", dilation, 1)
+    kernel_size, padding = pair(names[0], kernel_size, 1), pair(names[2], padding, 0)
+    stride = kernel_size if stride is None else pair(names[1], stride, 1)
+    dilation = pair(names[3], dilation, 1)
     windows_per_axis = []
     for length, kernel, step, pad, gap in zip(size, kernel_size, stride, padding, dilation, strict=True):
         if pad > kernel // 2:
-            raise ValueError(f"padding {padding} is more than half of kernel_size {kernel_size}")
+            raise ValueError(f"{names[2]} {padding} is more than half of {names[0]} {kernel_size}")
         windows = pooled_shape(length, kernel, step, pad, gap, ceil_mode) if length else 0
         if windows < 1:
             raise ValueError(
@@ -51,14 +58,23 @@ def _plan_cached(
 
 
 def plan(
-    size: tuple[int, ...], kernel_size: Any, stride: Any, padding: Any, dilation: Any, ceil_mode: Any
+    size: tuple[int, ...],
+    kernel_size: Any,
+    stride: Any,
+    padding: Any,
+    dilation: Any,
+    ceil_mode: Any,
+    names: tuple[str, ...] = _NAMES,
 ) -> tuple:
-    """(kernel_size, stride, padding, dilation, (OH, OW)), all pairs; ValueError where a window misfits."""
+    """(kernel_size, stride, padding, dilation, (OH, OW)), all pairs; ValueError where a window misfits.
+
+    `names` are what the caller calls the four options.
+    """
     try:
-        return _plan_cached(size, kernel_size, stride, padding, dilation, bool(ceil_mode))
+        return _plan_cached(size, kernel_size, stride, padding, dilation, bool(ceil_mode), names)
     except TypeError:
         pass  # a list does not hash, and what is no pair gets its message without the cache
-    return _plan_cached.__wrapped__(size, kernel_size, stride, padding, dilation, bool(ceil_mode))
+    return _plan_cached.__wrapped__(size, kernel_size, stride, padding, dilation, bool(ceil_mode), names)
 
 
 def _image_shape(name: str, shape: tuple[int, ...]) -> tuple[int, ...]:

@@ -58,17 +58,22 @@ class ConvPool(Layer):
         return out
 
     def backward(self, grad: Any, input_grad: bool = True) -> Any:
-        convolution, kept = self._convolution, self._pooling._saved
-        x = convolution._saved
+        convolution, pooling = self._convolution, self._pooling
+        x, kept = convolution._saved, pooling._saved
         if x is None or kept is None:
             raise convolution._no_forward()
-        weight = convolution.weight._data
+        weight, (indices, between) = convolution.weight._data, kept
         backend, (grad, x, weight) = place(("grad", "x", "weight"), grad, x, weight)
-        if grad.shape != kept[0].shape:
-            same_shape("grad", grad, "the output", kept[0])
+        if grad.shape != indices.shape:
+            same_shape("grad", grad, "the output", indices)
+        if between != (len(x), len(weight), *convolution.output_size(x.shape[2:])):
+            raise RuntimeError(
+                f"{convolution!r} and {pooling!r} did not run together last: since the forward that this "
+                "backward belongs to, one of them has been called alone, with another input"
+            )
         # Not through F.conv2d_max_pool2d_backward, which reads all indices to see that they lie in the
         # image: these are our own.
         geometry = tuple(convolution._geometry.values())
         out = fits_out(convolution.gradients(), weight, len(weight), backend)
         run = backend.conv_pool.conv2d_max_pool2d_backward
-        return run(grad, kept[0], x, weight, geometry, input_grad, out)[0]
+        return run(grad, indices, x, weight, geometry, input_grad, out)[0]

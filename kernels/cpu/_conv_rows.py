@@ -18,7 +18,7 @@ import numpy as np
 from fastnn.kernels.reference._shared import output_shape
 
 from ._jit import inline
-from ._memory import aligned, plain
+from ._memory import aligned, copy, plain
 from .tile import multiply
 
 
@@ -29,27 +29,27 @@ def place(image, scratch, first_row, top, row_step, left, column_step):
 
     The rest of the scratch becomes zero; what would fall outside is dropped.
     """
-    H, W, _ = image.shape
+    H, W, C = image.shape
     rows, columns, _ = scratch.shape
     for r in range(rows):
         y = r + first_row - top
-        row = scratch[r]
+        row = scratch[r].reshape(columns * C)
         if y < 0 or y % row_step != 0 or y // row_step >= H:
             row[:] = 0
             continue
-        y //= row_step
+        pixels = image[y // row_step].reshape(W * C)
         if column_step == 1:
-            begin, end = max(left, 0), min(left + W, columns)
-            row[:begin] = 0
-            row[max(end, 0) :] = 0
+            begin, end = max(left, 0), max(min(left + W, columns), 0)
+            row[: begin * C] = 0
+            row[end * C :] = 0
             if end > begin:
-                row[begin:end] = image[y, begin - left : end - left]
+                copy(pixels[(begin - left) * C : (end - left) * C], row[begin * C : end * C])
         else:
             row[:] = 0
             for x in range(W):
                 column = left + x * column_step
                 if 0 <= column < columns:
-                    row[column] = image[y, x]
+                    copy(pixels[x * C : (x + 1) * C], row[column * C : (column + 1) * C])
 
 
 @inline

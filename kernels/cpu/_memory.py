@@ -142,6 +142,14 @@ def memory_order(x: np.ndarray) -> list[int]:
 
 
 @inline
+def copy(x, out):
+    """Copy a row to one of its length. (For ``out[:] = x`` Numba compiles a message about shapes that do not
+    fit, which takes seconds.)"""
+    for i in range(out.size):
+        out[i] = x[i]
+
+
+@inline
 def _image_to_nhwc(t, x, out):
     for c in range(x.shape[1]):
         for h in range(x.shape[2]):

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from . import _conv_columns
+from . import _conv_columns, _winograd
 from ._columns import col2im, im2col
 from ._conv_rows import convolve, filters_of, lay_out, output_size, place, plan, scratches, tables
 from ._jit import inline, jit
@@ -131,9 +131,21 @@ def _flipped(weight: np.ndarray, groups: int) -> np.ndarray:
 def _run_forward(x, filters, bias, out, stride, corner, step, dilation, groups, shared, code):
     """Convolve NHWC `x`, placed with its first pixel at `corner` and its pixels `step` apart, into NHWC
     `out`."""
-    N, OH, OW, _ = out.shape
+    OH, OW = out.shape[1:3]
     if out.size == 0:
         return
+    if _winograd.pays(x, filters, (OH, OW), stride, step, dilation, groups):
+        again = _winograd.run(x, filters, bias, out, None, corner, (OH, OW), code)
+        if again.any():
+            part = out[again]
+            _run_direct(x[again], filters, bias, part, stride, corner, step, dilation, groups, shared, code)
+            out[again] = part
+        return
+    _run_direct(x, filters, bias, out, stride, corner, step, dilation, groups, shared, code)
+
+
+def _run_direct(x, filters, bias, out, stride, corner, step, dilation, groups, shared, code):
+    N, OH, OW, _ = out.shape
     blocks = 1 if N >= _ROW_BLOCKS else min(OH, _ROW_BLOCKS)
     tasks = min(N * blocks, _TASKS)
     rows = (OH + blocks - 1) // blocks

@@ -6,8 +6,9 @@ what is four times as large as the result never reaches memory.
 Backward, the gradient of the convolution would be zeros but for one pixel a window. It is never built: each
 filter gets the list of its gradients that are not zero and of the windows of the image they belong to, and
 ``_windows.py`` runs along these lists. That is a quarter of the arithmetic for windows of 2 x 2, less where a
-ReLU behind the pooling has zeroed gradients too. Where most of the gradient is no zero (windows that overlap)
-or the channels fall into groups, the two operations' own gradients are taken one after the other.
+ReLU behind the pooling has zeroed gradients too. Where over a third of the gradient may be no zero (windows
+that overlap by more than half) or the channels fall into groups, the two operations' own gradients are taken
+one after the other.
 """
 
 from __future__ import annotations
@@ -18,11 +19,11 @@ import numpy as np
 
 from fastnn.kernels.reference._shared import pooled_shape
 
-from . import conv, pool
+from . import _winograd, conv, pool
 from ._conv_columns import by_output
 from ._conv_rows import convolve, filters_of, lay_out, output_size, place, plan, scratches, tables
 from ._jit import inline, jit
-from ._memory import aligned, empty_nchw, nhwc, plain
+from ._memory import aligned, copy, empty_nchw, nhwc, plain
 from ._windows import call_window, passes
 from .activation import CODES, apply
 from .linear import none, none_2d
@@ -35,6 +36,7 @@ _TASKS = 16  # of a forward pass at most; each has scratches of its own
 _ROW_BLOCKS = 8  # parts that an image is cut into when there are too few images to share out
 _PIECE = 1 << 14  # bytes of the convolution that are computed, then pooled
 _CHUNKS = 8  # parts of the batch that are summed apart for a weight's gradient
+_HALVING = ((2, 2), (2, 2), (0, 0), (1, 1))  # the usual window
 _PIXELS = 32  # whose gradients are sorted by filter at a time
 _ZEROS = 3  # pixels of the convolution for each pooled one, from which on lists pay
 
@@ -99,6 +101,24 @@ def conv2d_max_pool2d(x, weight, bias, convolution, pooling, activation):
     if out.size == 0:
         return out, indices
     x, filters, bias = nhwc(x), filters_of(weight), none(x.dtype) if bias is None else plain(bias)
+    code = CODES[activation]
+    halved = pooling[:4] == _HALVING and (between[0] // 2, between[1] // 2) == (PH, PW)
+    if halved and _winograd.pays(x, filters, between, stride, (1, 1), dilation, groups):
+        again = _winograd.run(x, filters, bias, memory, where, padding, between, code)
+        if again.any():
+            part, places = memory[again], where[again]
+            _run_direct(x[again], filters, bias, (part, places), between, convolution, pooling, code)
+            memory[again], where[again] = part, places
+    else:
+        _run_direct(x, filters, bias, (memory, where), between, convolution, pooling, code)
+    return out, indices
+
+
+def _run_direct(x, filters, bias, results, between, convolution, pooling, code):
+    """Fill the NHWC `results`, maxima and their places, by computing the convolution, `between`, itself."""
+    stride, padding, dilation, groups = convolution
+    kernel_size, pool_stride, pool_padding, pool_dilation, _ = pooling
+    N, PH, _, O = results[0].shape
     blocks = 1 if N >= _ROW_BLOCKS else min(PH, _ROW_BLOCKS)
     tasks, unit = min(N * blocks, _TASKS), (PH + blocks - 1) // blocks
     reach = pool_dilation[0] * (kernel_size[0] - 1) + 1  # rows that a row of windows reads
@@ -114,10 +134,9 @@ def conv2d_max_pool2d(x, weight, bias, convolution, pooling, activation):
     scratch = (scratches(tasks, size, x, geometry), pieces)
     window = (*kernel_size, *pool_stride, *pool_padding, *pool_dilation)
     _forward_kernel(x.itemsize)(
-        threads(), (tasks, blocks, step), panels(x.itemsize), (x, filters, bias), (memory, where), scratch,
-        geometry, between, window, CODES[activation],
+        threads(), (tasks, blocks, step), panels(x.itemsize), (x, filters, bias), results, scratch,
+        geometry, between, window, code,
     )  # fmt: skip
-    return out, indices
 
 
 @inline
@@ -165,7 +184,7 @@ def _backward_task(t, tasks, operands, partials, grad_x, scratch, plans, geometr
     images, slopes = scratch
     begins, runs, gather, scatter = plans
     N, PH, PW, O = grad.shape
-    _, H, W, _ = x.shape
+    _, H, W, C = x.shape
     top, left, direct = geometry[2], geometry[3], geometry[-1]
     image, slope = images[0 if direct else t], slopes[0 if direct else t]
     pixels, length = PH * PW, sums.shape[2] // runs.size
@@ -187,7 +206,8 @@ def _backward_task(t, tasks, operands, partials, grad_x, scratch, plans, geometr
             back[:] = 0
             _along_lists(scatter, length, weight, back.ctypes.data, runs, places, values, counts, True)
             if not direct:
-                grad_x[n] = slope[top : top + H, left : left + W]
+                for y in range(H):
+                    copy(slope[top + y, left : left + W].reshape(W * C), grad_x[n, y].reshape(W * C))
 
 
 @inline
@@ -229,7 +249,8 @@ def _plans(between, stride, dilation, row, shape, itemsize, input_grad):
     _, C, KH, KW = shape
     y, z = np.arange(between[0]) * stride[0] * row, np.arange(between[1]) * stride[1]
     begins = ((y[:, None] + z) * C).astype(np.int32).ravel()
-    runs, length = np.arange(KH) * dilation[0] * row * C, KW * C
+    # not of the platform's int: the kernels read 64 bits
+    runs, length = np.arange(KH, dtype=np.int64) * dilation[0] * row * C, KW * C
     if dilation[1] > 1:
         runs, length = (runs[:, None] + np.arange(KW) * dilation[1] * C).ravel(), C
     gather = passes(itemsize, len(runs), length, False)

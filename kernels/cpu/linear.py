@@ -1,13 +1,17 @@
 """Matrix product with bias and activation, and its gradients, on the register tile of ``tile.py``.
 
 All three products are C = A B with B and C in rows: X W, X' dY (A's rows are then columns of memory), dY
-W'. Work is cut into blocks of rows of C. Every element is reduced by one task from the first term to the
-last, so its value depends on neither the cut nor the threads.
+W'. Work is cut into blocks of rows of C and, where B is large and C is low, the reduction into parts (see
+`_parts`), whose sums are added in order. Into how many parts depends on the shape alone, and every part is
+summed by one task from its first term to its last: no result depends on the threads.
 
-Three things keep the operands of a tile in the caches, each where it pays: the reduction is taken in blocks
-of `_DEPTH` terms, C standing in between; where many rows of A will pass, B is first copied into panels as
-wide as a tile (a row of B elsewhere begins a page later, and a page apart is the same cache set); and a
-transposed block of A is copied likewise.
+Why parts: with C's rows shared out, every core would read all of B, the weights. With the reduction shared
+out each reads only its own rows of them, and these are the rows it also has in the gradient and in the
+update: three quarters of a hidden layer's arrays then stay in the core's own cache from step to step.
+
+What keeps the operands of a tile in the caches: the reduction is taken in blocks of `_DEPTH` terms, C
+standing in between; and where many rows of A will pass, B is first copied into panels as wide as a tile (a
+row of B elsewhere begins a page later, and a page apart is the same cache set).
 """
 
 from __future__ import annotations
@@ -15,18 +19,18 @@ from __future__ import annotations
 import numpy as np
 
 from ._jit import inline, jit
-from ._memory import empty, plain
-from .activation import CODES, finish
+from ._memory import copy, empty, plain
+from .activation import CODES, apply, finish
 from .threads import parallel_for, pool, share_out
 from .tile import multiply, panels
 
 _FLOPS = 400_000  # of a task at least, about 2 µs: four times what handing it out costs
-_DEPTH = 512  # terms of the reduction in one block at most, and where a transposed block is copied
-_BLOCK = 16384  # elements of A in one block: half the L1 cache in float32
+_DEPTH = 256  # terms of the reduction in one block at most
 _PACK_ROWS = 96  # of C, from which on B is packed
-_PACKED_BLOCK = 240  # rows of C in one task at most where B is packed
+_PACKED_BLOCK = 128  # rows of C in one task at most where B is packed
 _STRIPE = 16  # rows of a transpose in one task: a cache line of what is read
-_COPY_COLUMNS, _COPY_DEPTH = 96, 256  # of C and of the reduction, from which on a transposed block is copied
+_LARGE = 1 << 17  # bytes of B, from which on it matters that each core reads only a part of it
+_ADDED_ROWS = 16  # of C in a task that adds up parts
 
 
 @inline
@@ -42,51 +46,81 @@ def _pack_panel(p, width, b, packed):
 
 
 @inline
-def _rows_task(t, block, tiles, a, transposed, b, packed, bias, c, code):
+def _parts(rows, terms, b):
+    """Into how many parts to cut a reduction of so many `terms` for so many `rows` of C.
+
+    The parts of C are written and read once more, which must be little beside what is spared of B.
+    """
+    if b.size * b.itemsize < _LARGE or terms < 4 * rows:
+        return 1
+    return 4 if terms < 2048 else 8
+
+
+@inline
+def _rows_task(t, block, tiles, a, transposed, b, packed, bias, c, sums, code):
+    # sums: (parts, M, N), or nothing where the one part is C itself
     size = a.itemsize
-    K, N = b.shape
-    first = t * block
-    rows = min(block, c.shape[0] - first)
+    (M, N), K = c.shape, b.shape[0]
+    blocks, parts = (M + block - 1) // block, max(len(sums), 1)
+    part, first = t // blocks, t % blocks * block
+    begin, end = part * K // parts, (part + 1) * K // parts
+    rows = min(block, M - first)
+    out = sums[part].ctypes.data if len(sums) else c.ctypes.data
+    bias_at = bias.ctypes.data if bias.size and not len(sums) else 0
     width = tiles[0] * tiles[1] if packed.size else N
-    bias_at = bias.ctypes.data if bias.size else 0
-    copying = transposed and N >= _COPY_COLUMNS and K >= _COPY_DEPTH
-    copied = np.empty((min(_DEPTH, K), rows) if copying else (1, 1), a.dtype)
-    stride, a_k = (1, rows if copying else c.shape[0]) if transposed else (K, 1)
+    stride, a_k = (1, M) if transposed else (K, 1)
     table = stride * np.arange(rows)
     no_offset = np.zeros(1, np.int64)
-    step = _DEPTH if transposed else max(128, min(_DEPTH, _BLOCK // max(rows, 1)))
-    for k in range(0, max(K, 1), step):
-        depth = min(step, K - k)
-        A = a.ctypes.data + (k * c.shape[0] + first if transposed else first * K + k) * size
-        if copying:
-            for r in range(depth):
-                copied[r] = a[k + r, first : first + rows]
-            A = copied.ctypes.data
+    for k in range(begin, max(end, begin + 1), _DEPTH):
+        depth = min(_DEPTH, end - k)
+        A = a.ctypes.data + (k * M + first if transposed else first * K + k) * size
+        relu = code == 1 and k + depth >= K and not len(sums)
         for j in range(0, N, width):
             columns = min(width, N - j)
             B = b.ctypes.data + k * N * size
             if packed.size:
                 B = packed.ctypes.data + (K * j + k * columns) * size
             bias_here = bias_at + j * size if bias_at and k == 0 else 0
-            last = k + depth >= K
-            multiply(tiles, c.ctypes.data + (first * N + j) * size, N, A, table, a_k, no_offset, 1, depth, B,
-                     columns, bias_here, rows, columns, 1 if k else 0, code == 1 and last, size)  # fmt: skip
-    finish(c[first : first + rows].reshape(rows * N), code)
+            multiply(tiles, out + (first * N + j) * size, N, A, table, a_k, no_offset, 1, depth, B, columns,
+                     bias_here, rows, columns, 1 if k > begin else 0, relu, size)  # fmt: skip
+    if not len(sums):
+        finish(c[first : first + rows].reshape(rows * N), code)
+
+
+@inline
+def _add_task(t, bias, c, sums, code):
+    parts, M, N = sums.shape
+    first, end = t * _ADDED_ROWS, min((t + 1) * _ADDED_ROWS, M)
+    for i in range(first, end):
+        row = c[i]
+        copy(sums[0, i], row)
+        for part in range(1, parts):
+            for j in range(N):
+                row[j] += sums[part, i, j]
+        for j in range(bias.size):
+            row[j] += bias[j]
+    apply(c[first:end].reshape((end - first) * N), code)
 
 
 @inline
 def _product(pool, tiles, a, transposed, b, bias, c, code):
     """``c = A b + bias``, A being `a` or its transpose, then the activation of that code."""
-    M, N = c.shape
+    (M, N), K = c.shape, b.shape[0]
     width = tiles[0] * tiles[1]
     packing = width < N and M >= _PACK_ROWS
     packed = np.empty(b.size if packing else 0, b.dtype)
-    count = share_out(pool, M, 2.0 * M * b.size, _FLOPS)
     if packing:
         parallel_for(pool, (N + width - 1) // width, _pack_panel, (width, b, packed))
-        count = max(count, M // _PACKED_BLOCK)
-    block = (M + count - 1) // max(count, 1)
-    parallel_for(pool, count, _rows_task, (block, tiles, a, transposed, b, packed, bias, c, code))
+    parts = _parts(M, K, b)
+    sums = np.empty((parts if parts > 1 else 0, M, N), a.dtype)
+    blocks = (share_out(pool, M, 2.0 * M * b.size, _FLOPS) + parts - 1) // parts
+    if packing:
+        blocks = max(M // _PACKED_BLOCK, 1)
+    block = (M + blocks - 1) // max(blocks, 1)
+    arguments = (block, tiles, a, transposed, b, packed, bias, c, sums, code)
+    parallel_for(pool, parts * ((M + block - 1) // max(block, 1)), _rows_task, arguments)
+    if parts > 1:
+        parallel_for(pool, (M + _ADDED_ROWS - 1) // _ADDED_ROWS, _add_task, (bias, c, sums, code))
 
 
 @jit
