@@ -21,9 +21,9 @@ _LINE = 64  # bytes of a cache line, and of the widest vector
 
 def _zeros(xp: Any, shape: tuple[int, ...], dtype: np.dtype) -> Any:
     """Zeros that begin on a cache line, where NumPy's own begin anywhere (CuPy's always do)."""
-    if xp is not np:
-        return xp.zeros(shape, dtype)
     size = math.prod(shape) * dtype.itemsize
+    if xp is not np or not size:
+        return xp.zeros(shape, dtype)
     block = np.zeros(size + _LINE, np.uint8)
     return np.ndarray(shape, dtype, block, -block.ctypes.data % _LINE)
 

@@ -7,6 +7,7 @@ channels-last memory of a logical NCHW array.
 
 from __future__ import annotations
 
+import functools
 import os
 import sys
 import threading
@@ -90,7 +91,7 @@ def aligned(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
     size = dtype.itemsize
     for n in shape:
         size *= n
-    if size >= _REUSED_FROM:
+    if not size or size >= _REUSED_FROM:
         return empty(shape, dtype)
     block = np.empty(size + _LINE, np.uint8)
     return np.ndarray(shape, dtype, block, -block.ctypes.data % _LINE)
@@ -113,8 +114,8 @@ def empty_like(x: np.ndarray) -> np.ndarray:
     if x.flags.c_contiguous:
         return empty(x.shape, x.dtype)
     order = memory_order(x)
-    dense = empty(tuple(x.shape[axis] for axis in order), x.dtype)
-    return dense.transpose(sorted(range(x.ndim), key=order.__getitem__))
+    dense = empty(tuple([x.shape[axis] for axis in order]), x.dtype)
+    return dense.transpose(_inverse(order))
 
 
 def empty_nchw(n: int, c: int, h: int, w: int, dtype: np.dtype) -> tuple[np.ndarray, np.ndarray]:
@@ -136,9 +137,19 @@ def flat(x: np.ndarray) -> np.ndarray:
     )
 
 
-def memory_order(x: np.ndarray) -> list[int]:
+def memory_order(x: np.ndarray) -> tuple[int, ...]:
     """The axes of `x` from the slowest to the fastest in memory."""
-    return sorted(range(x.ndim), key=lambda axis: (-abs(x.strides[axis]), axis))
+    return _order(x.strides)
+
+
+@functools.lru_cache(maxsize=1024)  # a network's arrays have few strides, and every step asks for the same
+def _order(strides: tuple[int, ...]) -> tuple[int, ...]:
+    return tuple(sorted(range(len(strides)), key=lambda axis: (-abs(strides[axis]), axis)))
+
+
+@functools.lru_cache(maxsize=256)
+def _inverse(order: tuple[int, ...]) -> tuple[int, ...]:
+    return tuple(sorted(range(len(order)), key=order.__getitem__))
 
 
 @inline

@@ -52,7 +52,8 @@ def _filter_kernel(size):
         _, _, C, O = weight.shape
         plane = U.shape[1]
         for o in range(0, O, width):
-            source, out = weight[0, 0, c, o:].ctypes.data, U[0, c * O + o :].ctypes.data
+            source = weight.ctypes.data + (c * O + o) * size
+            out = U.ctypes.data + (c * O + o) * size
             transform(source, 3 * C * O, C * O, out, N * plane, plane, 0, 0, 0, 0, 0)
 
     @functools.partial(jit, variant=f"{size} bytes, {width} lanes")
@@ -79,9 +80,9 @@ def _kernel(size, ending):
             if n != placed:
                 place(x[begin + n], image, 0, corner[0], 1, corner[1], 1)
                 placed = n
-            start = image[tile // grid[1] * M, tile % grid[1] * M].ctypes.data
+            start = image.ctypes.data + (tile // grid[1] * M * row + tile % grid[1] * M * C) * size
             for c in range(0, C, width):
-                out = V[0, i * C + c :].ctypes.data
+                out = V.ctypes.data + (i * C + c) * size
                 into(start + c * size, row, C, out, N * plane, plane, 0, 0, 0, 0, 0)
         return placed
 
@@ -109,7 +110,7 @@ def _kernel(size, ending):
     @inline
     def task(t, tasks, tiles, x, U, bias, results, scratch, corner, grid, across, code, again):
         image, V, products, doubt = scratch[0][t], scratch[1][t], scratch[2][t], scratch[3][t]
-        C, O = x.shape[3], bias.size
+        C, O, plane = x.shape[3], bias.size, products.shape[1]
         begin, end = t * len(x) // tasks, (t + 1) * len(x) // tasks
         table, no_offset = C * np.arange(_TILES), np.zeros(1, np.int64)
         doubt[:] = 0
@@ -118,17 +119,18 @@ def _kernel(size, ending):
             count = min(_TILES, total - s)
             placed = patches(s, count, begin, x, image, corner, grid, V, placed)
             for p in range(N * N):
-                sums, numbers, filters = products[p].ctypes.data, V[p].ctypes.data, U[p].ctypes.data
+                sums, numbers = products.ctypes.data + p * plane * size, V.ctypes.data + p * V.shape[1] * size
+                filters = U.ctypes.data + p * U.shape[1] * size
                 multiply(
                     tiles, sums, O, numbers, table, 1, no_offset, 1, C, filters, O, 0, count, O, 0, 0, size
                 )
             for i in range(count):
                 n, tile = (s + i) // (grid[0] * grid[1]), (s + i) % (grid[0] * grid[1])
                 for o in range(0, O, width):
-                    source, shift = products[0, i * O + o :].ctypes.data, bias[o:].ctypes.data
+                    source, shift = products.ctypes.data + (i * O + o) * size, bias.ctypes.data + o * size
                     y, z = tile // grid[1] * M, tile % grid[1] * M
-                    unsure = doubt[n].ctypes.data
-                    tile_back(source, products.shape[1], shift, unsure, results, begin + n, y, z, o, across)
+                    unsure = doubt.ctypes.data + n * width * 4
+                    tile_back(source, plane, shift, unsure, results, begin + n, y, z, o, across)
         for n in range(begin, end):
             for lane in range(width):
                 again[n] |= doubt[n - begin, lane] != 0

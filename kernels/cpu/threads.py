@@ -130,6 +130,21 @@ def _launch(pool, function, count, arguments):
             run_task(function, task, arguments)
 
 
+def _unowned(builder, kind, value):
+    """`value`, of Numba type `kind`, with no array in it owning its memory.
+
+    The caller of a kernel keeps all arrays alive. Did a task's own hold references too, Numba would count
+    them, atomically, at every slice: two cores that read one array would then fight over its counter.
+    """
+    if isinstance(kind, types.Array):
+        nobody = ir.Constant(value.type.elements[0], None)
+        return builder.insert_value(value, nobody, 0)
+    if isinstance(kind, types.BaseTuple):
+        for i, inner in enumerate(kind.types):
+            value = builder.insert_value(value, _unowned(builder, inner, builder.extract_value(value, i)), i)
+    return value
+
+
 @intrinsic
 def _task_function(typingctx, block, arguments):
     """The address of a C function (task, address of the tuple `arguments`) that calls ``block(task,
@@ -147,7 +162,7 @@ def _task_function(typingctx, block, arguments):
         tuple_type = context.get_data_type(arguments)
         packed = inner.load(inner.inttoptr(function.args[1], tuple_type.as_pointer()))
         values = [
-            context.data_model_manager[t].from_data(inner, inner.extract_value(packed, i))
+            _unowned(inner, t, context.data_model_manager[t].from_data(inner, inner.extract_value(packed, i)))
             for i, t in enumerate(arguments.types)
         ]
         # A block cannot raise (nothing in this room does, and error_model="numpy" has no arithmetic
