@@ -9,9 +9,9 @@ Why parts: with C's rows shared out, every core would read all of B, the weights
 out each reads only its own rows of them, and these are the rows it also has in the gradient and in the
 update: three quarters of a hidden layer's arrays then stay in the core's own cache from step to step.
 
-What keeps the operands of a tile in the caches: the reduction is taken in blocks of `_DEPTH` terms, C
-standing in between; and where many rows of A will pass, B is first copied into panels as wide as a tile (a
-row of B elsewhere begins a page later, and a page apart is the same cache set).
+What keeps the operands of a tile in the caches: the reduction is taken in blocks of some hundred terms, C
+standing in between; and where many rows of A will pass, B is first copied into panels as wide as a tile, if
+its rows begin where they would share cache sets.
 """
 
 from __future__ import annotations
@@ -25,9 +25,11 @@ from .threads import parallel_for, pool, share_out
 from .tile import multiply, panels
 
 _FLOPS = 400_000  # of a task at least, about 2 µs: four times what handing it out costs
-_DEPTH = 256  # terms of the reduction in one block at most
-_PACK_ROWS = 96  # of C, from which on B is packed
-_PACKED_BLOCK = 128  # rows of C in one task at most where B is packed
+_DEPTH, _TURNED_DEPTH = 256, 128  # terms of the reduction in one block at most; where A is a transpose
+_PACK_ROWS = 96  # of C, from which on B is packed, if its rows are a multiple of so many bytes long:
+_APART = 1024  # then they fall into few cache sets
+_BLOCK = 1 << 19  # bytes of C in one task
+_LOWEST, _TALLEST = 64, 512  # rows of C in one task, where there are many
 _STRIPE = 16  # rows of a transpose in one task: a cache line of what is read
 _LARGE = 1 << 17  # bytes of B, from which on it matters that each core reads only a part of it
 _ADDED_ROWS = 16  # of C in a task that adds up parts
@@ -71,8 +73,9 @@ def _rows_task(t, block, tiles, a, transposed, b, packed, bias, c, sums, code):
     stride, a_k = (1, M) if transposed else (K, 1)
     table = stride * np.arange(rows)
     no_offset = np.zeros(1, np.int64)
-    for k in range(begin, max(end, begin + 1), _DEPTH):
-        depth = min(_DEPTH, end - k)
+    deepest = _TURNED_DEPTH if transposed else _DEPTH
+    for k in range(begin, max(end, begin + 1), deepest):
+        depth = min(deepest, end - k)
         A = a.ctypes.data + (k * M + first if transposed else first * K + k) * size
         relu = code == 1 and k + depth >= K and not len(sums)
         for j in range(0, N, width):
@@ -107,15 +110,16 @@ def _product(pool, tiles, a, transposed, b, bias, c, code):
     """``c = A b + bias``, A being `a` or its transpose, then the activation of that code."""
     (M, N), K = c.shape, b.shape[0]
     width = tiles[0] * tiles[1]
-    packing = width < N and M >= _PACK_ROWS
+    packing = width < N and M >= _PACK_ROWS and N * a.itemsize % _APART == 0
     packed = np.empty(b.size if packing else 0, b.dtype)
     if packing:
         parallel_for(pool, (N + width - 1) // width, _pack_panel, (width, b, packed))
     parts = _parts(M, K, b)
     sums = np.empty((parts if parts > 1 else 0, M, N), a.dtype)
-    blocks = (share_out(pool, M, 2.0 * M * b.size, _FLOPS) + parts - 1) // parts
-    if packing:
-        blocks = max(M // _PACKED_BLOCK, 1)
+    # Each task reads all of B, or of its part: with many rows, few tall blocks
+    tallest = max(_LOWEST, min(_TALLEST, _BLOCK // max(N * a.itemsize, 1)))
+    tasks = share_out(pool, M, 2.0 * M * b.size, _FLOPS, 8 if M <= 2 * _LOWEST else 2)
+    blocks = max((tasks + parts - 1) // parts, M // tallest)
     block = (M + blocks - 1) // max(blocks, 1)
     arguments = (block, tiles, a, transposed, b, packed, bias, c, sums, code)
     parallel_for(pool, parts * ((M + block - 1) // max(block, 1)), _rows_task, arguments)

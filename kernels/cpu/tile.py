@@ -54,6 +54,8 @@ from ._jit import inline, native
 # rows of the main tile for nv = 1, 2, 3, 4 vectors, by the number of vector registers
 _SHAPES = {32: (12, 12, 8, 6), 16: (8, 6, 4)}
 
+_AHEAD = 8  # steps of k
+
 _i64, _i32 = ir.IntType(64), ir.IntType(32)
 
 
@@ -136,6 +138,8 @@ def _make_tile(size: int, mr: int, nv: int, masked: bool) -> Any:
         store_masked = cgutils.get_or_insert_function(module, store_kind, f"llvm.masked.store.{suffix}.p0")
         fma_kind = ir.FunctionType(vector, [vector] * 3)
         fmuladd = cgutils.get_or_insert_function(module, fma_kind, f"llvm.fmuladd.{suffix}")
+        prefetch_kind = ir.FunctionType(ir.VoidType(), [pointer, _i32, _i32, _i32])
+        prefetch = cgutils.get_or_insert_function(module, prefetch_kind, "llvm.prefetch.p0")
         zero = ir.Constant(vector, None)
 
         def splat(value, kind):
@@ -194,6 +198,9 @@ def _make_tile(size: int, mr: int, nv: int, masked: bool) -> Any:
         # all the arithmetic.
         table = builder.inttoptr(table, _i64.as_pointer())
         steps = [builder.load(builder.gep(table, [_i64(r)])) for r in rows]
+        # Where a step of k is a step to another page (X' dY), no hardware sees a stream: ask for what will be
+        # needed some steps later. (A prefetch beyond A is no access, and cannot fault.)
+        ahead = builder.add(steps[0], builder.mul(a_k, _i64(_AHEAD)))
         b_now = cgutils.alloca_once_value(builder, b)
         with cgutils.for_range(builder, S) as outer:
             offset = builder.load(builder.gep(builder.inttoptr(offsets, _i64.as_pointer()), [outer.index]))
@@ -202,6 +209,7 @@ def _make_tile(size: int, mr: int, nv: int, masked: bool) -> Any:
             with cgutils.for_range(builder, K):
                 b_row, a_row = builder.load(b_now), builder.load(a_now)
                 right = [load(b_row, column, v) for v, column in enumerate(columns)]
+                builder.call(prefetch, [builder.gep(a_row, [ahead]), _i32(0), _i32(3), _i32(1)])
                 for r in rows:
                     left = splat(builder.load(builder.gep(a_row, [steps[r]])), vector)
                     for v in range(nv):
