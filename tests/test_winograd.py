@@ -35,8 +35,9 @@ def case_of(shape: tuple[int, int, int], padding: int = 1, channels: int = 1, ou
 
 
 def goes(case: cases.Conv, x: np.ndarray, weight: np.ndarray) -> bool:
-    options = (case.stride, (1, 1), case.dilation, case.groups)
-    return _winograd.pays(x.transpose(0, 2, 3, 1), filters_of(weight), case.output[2:], *options)
+    images, filters = x.transpose(0, 2, 3, 1).shape, filters_of(weight).shape
+    options = (case.output[2:], case.stride, (1, 1), case.dilation, case.groups)
+    return _winograd.pays(images, filters, x.itemsize, *options)
 
 
 def test_the_matrices_give_a_convolution_exactly() -> None:

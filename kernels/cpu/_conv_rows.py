@@ -13,6 +13,8 @@ layer's do), and whether windows are read `direct`ly from the image.
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 
 from fastnn.kernels.reference._shared import output_shape
@@ -124,15 +126,16 @@ def convolve(tiles, start, C, weight, bias, table, offsets, geometry, pixels, re
         multiply(tiles, Y, O, A, table, 1, offsets, S, K, B, columns, bias_at, pixels, Og, 0, relu, size)
 
 
-def plan(x, filters, size, stride, corner, step, dilation, groups, shared, rows):
-    """The geometry for NHWC `x` placed with its first pixel at `corner` and its pixels `step` apart, and the
-    (height, width) of a scratch for `rows` rows of the result, which has the pixels `size`."""
+@functools.lru_cache(maxsize=1024)  # a network asks for the same few at every step
+def plan(image, kernel_size, size, stride, corner, step, dilation, groups, shared, rows):
+    """The geometry for images of `image` pixels placed with the first at `corner` and the others `step`
+    apart, and the (height, width) of a scratch for `rows` rows of the result, which has the pixels `size`."""
     height, width = (
         (n - 1) * s + d * (k - 1) + 1
-        for n, s, d, k in zip((rows, size[1]), stride, dilation, filters.shape[1:3], strict=True)
+        for n, s, d, k in zip((rows, size[1]), stride, dilation, kernel_size, strict=True)
     )
     whole = height + (size[0] - rows) * stride[0]
-    direct = corner == (0, 0) and step == (1, 1) and width <= x.shape[2] and whole <= x.shape[1]
+    direct = corner == (0, 0) and step == (1, 1) and width <= image[1] and whole <= image[0]
     return (*stride, *corner, *step, *dilation, groups, shared, direct), (height, width)
 
 
@@ -142,9 +145,10 @@ def scratches(tasks, size, x, geometry):
     return aligned((1, 1, 1, 1) if direct else (tasks, *size, x.shape[3]), x.dtype)
 
 
-def output_size(x, weight, stride, padding, dilation):
-    """(OH, OW) for NCHW `x` and OIHW `weight`."""
-    axes = zip(x.shape[2:], weight.shape[2:], stride, padding, dilation, strict=True)
+@functools.lru_cache(maxsize=1024)
+def output_size(image, kernel_size, stride, padding, dilation):
+    """(OH, OW) for images of `image` pixels."""
+    axes = zip(image, kernel_size, stride, padding, dilation, strict=True)
     return tuple([output_shape(*axis) for axis in axes])
 
 

@@ -45,6 +45,14 @@ _guard = threading.Lock()
 
 
 def empty(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+    """``np.empty``, but for large arrays :func:`aligned`."""
+    size = dtype.itemsize
+    for n in shape:
+        size *= n
+    return np.empty(shape, dtype) if size < _REUSED_FROM else _lent(size, shape, dtype)
+
+
+def aligned(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
     """``np.empty`` that begins on a cache line, out of memory that an earlier result has let go of.
 
     The C library gives large blocks back to the system and has every page of the next one zeroed: for a
@@ -55,8 +63,10 @@ def empty(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
     size = dtype.itemsize
     for n in shape:
         size *= n
-    if size < _REUSED_FROM:
-        return np.empty(shape, dtype)
+    return _lent(size, shape, dtype) if size else np.empty(shape, dtype)
+
+
+def _lent(size: int, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
     with _guard:
         for block, start in _blocks.setdefault(size, []):
             if sys.getrefcount(block) == _UNUSED:
@@ -84,17 +94,6 @@ def _keep(size: int, block: np.ndarray, start: int) -> None:
         _kept = 0
     _blocks.setdefault(size, []).append((block, start))
     _kept += size
-
-
-def aligned(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
-    """:func:`empty` for scratch: on a cache line even where it is small."""
-    size = dtype.itemsize
-    for n in shape:
-        size *= n
-    if not size or size >= _REUSED_FROM:
-        return empty(shape, dtype)
-    block = np.empty(size + _LINE, np.uint8)
-    return np.ndarray(shape, dtype, block, -block.ctypes.data % _LINE)
 
 
 def _after_fork() -> None:

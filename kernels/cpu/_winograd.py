@@ -144,19 +144,20 @@ def _kernel(size, ending):
     return kernel
 
 
-def pays(x, filters, size, stride, step, dilation, groups):
-    """Whether this way is open for NHWC `x` and (1, KH, KW, C, O) filters, and takes less time than the
-    direct one."""
-    _, KH, KW, C, O = filters.shape
-    width = lanes(x.itemsize)
+@functools.lru_cache(maxsize=1024)
+def pays(shape, filters, itemsize, size, stride, step, dilation, groups):
+    """Whether this way is open for NHWC images and (1, KH, KW, C, O) filters of these shapes, and takes less
+    time than the direct one."""
+    _, KH, KW, C, O = filters
+    width = lanes(itemsize)
     tiles = -(-size[0] // M) * -(-size[1] // M)
     return (
         (KH, KW, *stride, *step, *dilation, groups) == (3, 3, 1, 1, 1, 1, 1, 1, 1)
-        and x.dtype == np.float32
+        and itemsize == 4
         and C % width == 0
         and O % width == 0
         and C * O <= _MOST
-        and len(x) * tiles >= _LEAST
+        and shape[0] * tiles >= _LEAST
         and tiles * N * N * _WORTH <= size[0] * size[1] * 9
     )
 

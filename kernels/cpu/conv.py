@@ -134,7 +134,7 @@ def _run_forward(x, filters, bias, out, stride, corner, step, dilation, groups, 
     OH, OW = out.shape[1:3]
     if out.size == 0:
         return
-    if _winograd.pays(x, filters, (OH, OW), stride, step, dilation, groups):
+    if _winograd.pays(x.shape, filters.shape, x.itemsize, (OH, OW), stride, step, dilation, groups):
         again = _winograd.run(x, filters, bias, out, None, corner, (OH, OW), code)
         if again.any():
             part = out[again]
@@ -149,13 +149,15 @@ def _run_direct(x, filters, bias, out, stride, corner, step, dilation, groups, s
     blocks = 1 if N >= _ROW_BLOCKS else min(OH, _ROW_BLOCKS)
     tasks = min(N * blocks, _TASKS)
     rows = (OH + blocks - 1) // blocks
-    geometry, size = plan(x, filters, (OH, OW), stride, corner, step, dilation, groups, shared, rows)
+    geometry, size = plan(
+        x.shape[1:3], filters.shape[1:3], (OH, OW), stride, corner, step, dilation, groups, shared, rows
+    )
     scratch = scratches(tasks, size, x, geometry)
     _forward(pool(), tasks, blocks, panels(x.itemsize), x, filters, bias, out, scratch, geometry, code)
 
 
 def conv2d(x, weight, bias, stride, padding, dilation, groups, activation):
-    size = output_size(x, weight, stride, padding, dilation)
+    size = output_size(x.shape[2:], weight.shape[2:], stride, padding, dilation)
     memory, out = empty_nchw(len(x), len(weight), *size, x.dtype)
     bias = none(x.dtype) if bias is None else plain(bias)
     filters, code = filters_of(weight), CODES[activation]

@@ -37,6 +37,7 @@ _ROW_BLOCKS = 8  # parts that an image is cut into when there are too few images
 _PIECE = 1 << 14  # bytes of the convolution that are computed, then pooled
 _CHUNKS = 8  # parts of the batch that are summed apart for a weight's gradient
 _HALVING = ((2, 2), (2, 2), (0, 0), (1, 1))  # the usual window
+_INT32 = np.dtype(np.int32)
 _PIXELS = 32  # whose gradients are sorted by filter at a time
 _ZEROS = 3  # pixels of the convolution for each pooled one, from which on lists pay
 
@@ -89,36 +90,44 @@ def _forward_kernel(size):
     return kernel
 
 
+@functools.lru_cache(maxsize=1024)  # a network asks for the same few at every step
+def _sizes(image, kernel_size, convolution, pooling):
+    """(OH, OW) of the convolution, (PH, PW) of the result, and whether windows are 2 x 2 side by side."""
+    between = output_size(image, kernel_size, *convolution[:3])
+    axes = zip(between, *pooling[:4], strict=True)
+    size = tuple([pooled_shape(*axis, pooling[4]) for axis in axes])
+    return between, size, pooling[:4] == _HALVING and (between[0] // 2, between[1] // 2) == size
+
+
 def conv2d_max_pool2d(x, weight, bias, convolution, pooling, activation):
     stride, padding, dilation, groups = convolution
-    kernel_size, pool_stride, pool_padding, pool_dilation, ceil_mode = pooling
-    N, O = len(x), len(weight)
-    between = output_size(x, weight, stride, padding, dilation)
-    axes = zip(between, kernel_size, pool_stride, pool_padding, pool_dilation, strict=True)
-    PH, PW = [pooled_shape(*axis, ceil_mode) for axis in axes]
-    memory, out = empty_nchw(N, O, PH, PW, x.dtype)
-    where, indices = empty_nchw(N, O, PH, PW, np.dtype(np.int32))
+    between, size, halved = _sizes(x.shape[2:], weight.shape[2:], convolution, pooling)
+    memory, out = empty_nchw(len(x), len(weight), *size, x.dtype)
+    where, indices = empty_nchw(len(x), len(weight), *size, _INT32)
     if out.size == 0:
         return out, indices
     x, filters, bias = nhwc(x), filters_of(weight), none(x.dtype) if bias is None else plain(bias)
     code = CODES[activation]
-    halved = pooling[:4] == _HALVING and (between[0] // 2, between[1] // 2) == (PH, PW)
-    if halved and _winograd.pays(x, filters, between, stride, (1, 1), dilation, groups):
+    options = (x.itemsize, between, stride, (1, 1), dilation, groups)
+    if halved and _winograd.pays(x.shape, filters.shape, *options):
         again = _winograd.run(x, filters, bias, memory, where, padding, between, code)
         if again.any():
             part, places = memory[again], where[again]
-            _run_direct(x[again], filters, bias, (part, places), between, convolution, pooling, code)
+            _run_direct(x[again], filters, bias, (part, places), convolution, pooling, code)
             memory[again], where[again] = part, places
     else:
-        _run_direct(x, filters, bias, (memory, where), between, convolution, pooling, code)
+        _run_direct(x, filters, bias, (memory, where), convolution, pooling, code)
     return out, indices
 
 
-def _run_direct(x, filters, bias, results, between, convolution, pooling, code):
-    """Fill the NHWC `results`, maxima and their places, by computing the convolution, `between`, itself."""
+@functools.lru_cache(maxsize=1024)
+def _layout(shape, filters, convolution, pooling, itemsize):
+    """How :func:`_forward_kernel` goes about NHWC images and (1, KH, KW, C, O) filters of these shapes: its
+    cut, geometry, (OH, OW) and window, and the shapes of its two scratches."""
     stride, padding, dilation, groups = convolution
     kernel_size, pool_stride, pool_padding, pool_dilation, _ = pooling
-    N, PH, _, O = results[0].shape
+    N, O = shape[0], filters[4]
+    between, (PH, _), _ = _sizes(shape[1:3], filters[1:3], convolution, pooling)
     blocks = 1 if N >= _ROW_BLOCKS else min(PH, _ROW_BLOCKS)
     tasks, unit = min(N * blocks, _TASKS), (PH + blocks - 1) // blocks
     reach = pool_dilation[0] * (kernel_size[0] - 1) + 1  # rows that a row of windows reads
@@ -128,14 +137,22 @@ def _run_direct(x, filters, bias, results, between, convolution, pooling, code):
 
     step = unit  # rows that overlap would be computed once for each piece
     if reach <= pool_stride[0]:
-        step = max(1, min(unit, _PIECE // (pool_stride[0] * between[1] * O * x.itemsize)))
-    geometry, size = plan(x, filters, between, stride, padding, (1, 1), dilation, groups, True, rows(unit))
-    pieces = aligned((tasks, rows(step), between[1], O), x.dtype)
-    scratch = (scratches(tasks, size, x, geometry), pieces)
+        step = max(1, min(unit, _PIECE // (pool_stride[0] * between[1] * O * itemsize)))
+    options = (stride, padding, (1, 1), dilation, groups, True, rows(unit))
+    geometry, size = plan(shape[1:3], filters[1:3], between, *options)
+    images = (1, 1, 1, 1) if geometry[-1] else (tasks, *size, shape[3])
     window = (*kernel_size, *pool_stride, *pool_padding, *pool_dilation)
+    return (tasks, blocks, step), geometry, between, window, images, (tasks, rows(step), between[1], O)
+
+
+def _run_direct(x, filters, bias, results, convolution, pooling, code):
+    """Fill the NHWC `results`, maxima and their places, by computing the convolution itself."""
+    layout = _layout(x.shape, filters.shape, convolution, pooling, x.itemsize)
+    cut, geometry, between, window, images, pieces = layout
+    scratch = (aligned(images, x.dtype), aligned(pieces, x.dtype))
     _forward_kernel(x.itemsize)(
-        threads(), (tasks, blocks, step), panels(x.itemsize), (x, filters, bias), results, scratch,
-        geometry, between, window, code,
+        threads(), cut, panels(x.itemsize), (x, filters, bias), results, scratch, geometry, between, window,
+        code,
     )  # fmt: skip
 
 
@@ -259,7 +276,7 @@ def _plans(between, stride, dilation, row, shape, itemsize, input_grad):
 
 def conv2d_max_pool2d_backward(grad, indices, x, weight, convolution, input_grad, out=None):
     stride, padding, dilation, groups = convolution
-    between = output_size(x, weight, stride, padding, dilation)
+    between = output_size(x.shape[2:], weight.shape[2:], stride, padding, dilation)
     if not _pays(x, weight, grad, between, padding, groups):
         slope = pool.max_pool2d_backward(grad, indices, (*grad.shape[:2], *between))
         return conv.conv2d_backward(slope, x, weight, *convolution, input_grad, out)
