@@ -28,10 +28,9 @@ from typing import Any
 import numpy as np
 
 import fastnn
-import fastnn.functional as F
 from bench.kernels import ARITHMETIC, MEMORY, Kernel, kernels
 from bench.networks import NETWORKS, Network
-from fastnn import optim
+from bench.peers.fastnn_peer import training_step
 from fastnn.experiments.environment import machine, versions
 
 DEFAULT = Path("out/limits.json")
@@ -123,23 +122,9 @@ def measure(kernel: Kernel, rate: Rate, least: int, seconds: float) -> tuple[flo
     return median(taken), median(rates)
 
 
-def training_step(network: Network) -> Callable[[], Any]:
-    x, y = network.batch()
-    net = network.build()
-    sgd = optim.SGD(net.parameters(), 1e-3, momentum=0.9, weight_decay=1e-4)
-    loss_function = getattr(F, network.loss)
-
-    def step() -> None:
-        _, grad = loss_function(net.forward(x, training=True), y)
-        net.backward(grad, input_grad=False)
-        sgd.step()
-
-    return step
-
-
 def scaling(network: Network, counts: list[int], least: int, seconds: float) -> dict[str, Any]:
     """A training step's time by number of threads, turn about in one loop."""
-    step = training_step(network)
+    step = training_step(network, 1e-3)
     taken: dict[int, list[float]] = {n: [] for n in counts}
     end = time.perf_counter() + seconds
     while len(taken[1]) < least or time.perf_counter() < end:

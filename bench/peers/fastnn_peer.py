@@ -15,9 +15,14 @@ from fastnn import optim
 
 def training(network: Network, variant: str) -> Callable[[], float]:
     fastnn.set_backend(variant)
+    return training_step(network, LR)
+
+
+def training_step(network: Network, lr: float) -> Callable[[], float]:
+    """A step of training on the backend in force."""
     x, y = network.batch()
     net = network.build()
-    sgd = optim.SGD(net.parameters(), LR, momentum=MOMENTUM, weight_decay=WEIGHT_DECAY)
+    sgd = optim.SGD(net.parameters(), lr, momentum=MOMENTUM, weight_decay=WEIGHT_DECAY)
     loss_function = getattr(F, network.loss)
 
     def step() -> float:

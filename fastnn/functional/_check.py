@@ -35,6 +35,15 @@ def place(names: tuple[str, ...], *arrays: Array) -> tuple[Backend, tuple[Array,
     return _place_slowly(names, arrays)
 
 
+def place_affine(x: Array, weight: Array, bias: Array | None) -> tuple[Backend, Array, Array, Array | None]:
+    """:func:`place` for the operands of a map that may have no bias."""
+    if bias is None:
+        backend, (x, weight) = place(("x", "weight"), x, weight)
+    else:
+        backend, (x, weight, bias) = place(("x", "weight", "bias"), x, weight, bias)
+    return backend, x, weight, bias
+
+
 def _place_slowly(names: tuple[str, ...], arrays: tuple[Array, ...]) -> tuple[Backend, tuple[Array, ...]]:
     arrays = tuple([as_array(name, array) for name, array in zip(names, arrays, strict=True)])
     first = arrays[0].dtype

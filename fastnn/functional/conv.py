@@ -5,7 +5,17 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import Any
 
-from fastnn.functional._check import Array, Pair, bad_shapes, fits_out, known_activation, pair, place
+from fastnn.backend import Backend
+from fastnn.functional._check import (
+    Array,
+    Pair,
+    bad_shapes,
+    fits_out,
+    known_activation,
+    pair,
+    place,
+    place_affine,
+)
 from fastnn.kernels.reference._shared import output_shape
 
 IntPair = int | Pair
@@ -45,6 +55,18 @@ def check_channels(function: str, x: Array, weight: Array, groups: int) -> None:
     ):
         want = "x (N, C, H, W), weight (O, C/groups, KH, KW), C and O multiples of groups"
         bad_shapes(f"{function} with groups={groups}", want, x=x, weight=weight)
+
+
+def place_operands(
+    function: str, x: Array, weight: Array, bias: Array | None, groups: int, activation: str | None
+) -> tuple[Backend, Array, Array, Array | None]:
+    """The backend for a convolution, and its operands there, checked but for the geometry."""
+    backend, x, weight, bias = place_affine(x, weight, bias)
+    check_channels(function, x, weight, groups)
+    if bias is not None and bias.shape != weight.shape[:1]:
+        bad_shapes(function, "weight (O, C/groups, KH, KW), bias (O,)", weight=weight, bias=bias)
+    known_activation(activation)
+    return backend, x, weight, bias
 
 
 def conv2d(
@@ -88,14 +110,7 @@ def conv2d(
     ValueError
         The shapes do not fit each other or `groups`, or the kernel is larger than the padded image.
     """
-    if bias is None:
-        backend, (x, weight) = place(("x", "weight"), x, weight)
-    else:
-        backend, (x, weight, bias) = place(("x", "weight", "bias"), x, weight, bias)
-    check_channels("conv2d", x, weight, groups)
-    if bias is not None and bias.shape != weight.shape[:1]:
-        bad_shapes("conv2d", "weight (O, C/groups, KH, KW), bias (O,)", weight=weight, bias=bias)
-    known_activation(activation)
+    backend, x, weight, bias = place_operands("conv2d", x, weight, bias, groups, activation)
     _, stride, padding, dilation, _ = plan(x.shape[2:], weight.shape[2:], stride, padding, dilation)
     return backend.conv.conv2d(x, weight, bias, stride, padding, dilation, groups, activation)
 

@@ -8,10 +8,9 @@ from fastnn.functional._check import (
     bad_shapes,
     common_backend,
     fits_out,
-    known_activation,
     place,
 )
-from fastnn.functional.conv import check_channels
+from fastnn.functional.conv import check_channels, place_operands
 from fastnn.functional.conv import plan as plan_convolution
 from fastnn.functional.pool import checked_indices
 from fastnn.functional.pool import plan as plan_pooling
@@ -61,14 +60,7 @@ def conv2d_max_pool2d(
     TypeError, ValueError
         As the two functions.
     """
-    if bias is None:
-        backend, (x, weight) = place(("x", "weight"), x, weight)
-    else:
-        backend, (x, weight, bias) = place(("x", "weight", "bias"), x, weight, bias)
-    check_channels("conv2d_max_pool2d", x, weight, groups)
-    if bias is not None and bias.shape != weight.shape[:1]:
-        bad_shapes("conv2d_max_pool2d", "weight (O, C/groups, KH, KW), bias (O,)", weight=weight, bias=bias)
-    known_activation(activation)
+    backend, x, weight, bias = place_operands("conv2d_max_pool2d", x, weight, bias, groups, activation)
     _, *convolution, between = plan_convolution(x.shape[2:], weight.shape[2:], stride, padding, dilation)
     options = (pool_size, pool_stride, pool_padding, pool_dilation, ceil_mode)
     *window, _ = plan_pooling(between, *options, _WINDOW)

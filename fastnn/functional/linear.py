@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fastnn.functional._check import Array, bad_shapes, fits_out, known_activation, place
+from fastnn.functional._check import Array, bad_shapes, fits_out, known_activation, place, place_affine
 
 _WANT = "x (N, in), weight (in, out)"
 
@@ -30,10 +30,7 @@ def linear(x: Array, weight: Array, bias: Array | None = None, *, activation: st
     ValueError
         The shapes do not fit, or the activation is unknown.
     """
-    if bias is None:
-        backend, (x, weight) = place(("x", "weight"), x, weight)
-    else:
-        backend, (x, weight, bias) = place(("x", "weight", "bias"), x, weight, bias)
+    backend, x, weight, bias = place_affine(x, weight, bias)
     if x.ndim != 2 or weight.ndim != 2 or x.shape[1] != weight.shape[0]:
         bad_shapes("linear", _WANT, x=x, weight=weight)
     if bias is not None and bias.shape != weight.shape[1:]:

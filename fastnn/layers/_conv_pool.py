@@ -53,8 +53,10 @@ class ConvPool(Layer):
         out, indices = F.conv2d_max_pool2d(x, weight, bias, activation=activation, **geometry, **self._window)
         if type(out) is not type(weight):
             raise misplaced(convolution, weight)
-        between = (*out.shape[:2], *convolution.output_size(x.shape[2:]))
-        convolution._saved, pooling._saved = (x, (indices, between)) if training else (None, None)
+        convolution._saved = pooling._saved = None
+        if training:
+            between = (*out.shape[:2], *convolution.output_size(x.shape[2:]))
+            convolution._saved, pooling._saved = x, (indices, between)
         return out
 
     def backward(self, grad: Any, input_grad: bool = True) -> Any:

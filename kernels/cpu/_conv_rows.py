@@ -23,6 +23,9 @@ from ._jit import inline
 from ._memory import aligned, copy, plain
 from .tile import multiply
 
+TASKS = 16  # of a forward pass at most; each has a scratch of its own
+CHUNKS = 8  # parts of the batch that are summed apart for a weight's gradient
+
 
 @inline
 def place(image, scratch, first_row, top, row_step, left, column_step):
@@ -92,6 +95,16 @@ def tables(x, weight, scratches, geometry, rows, width):
 
 
 @inline
+def whole(x, n, scratch, geometry):
+    """Where the windows of image n begin: in the image itself, or in `scratch` after placing it there."""
+    _, _, top, left, row_step, column_step, _, _, _, _, direct = geometry
+    if direct:
+        return x.ctypes.data + n * x.shape[1] * x.shape[2] * x.shape[3] * x.itemsize
+    place(x[n], scratch, 0, top, row_step, left, column_step)
+    return scratch.ctypes.data
+
+
+@inline
 def lay_out(x, n, scratch, geometry, KH, first, end):
     """Where the windows of rows `first` to `end` of image n's result begin: in the image itself, or in
     `scratch` after placing there what they need of it."""
@@ -134,8 +147,8 @@ def plan(image, kernel_size, size, stride, corner, step, dilation, groups, share
         (n - 1) * s + d * (k - 1) + 1
         for n, s, d, k in zip((rows, size[1]), stride, dilation, kernel_size, strict=True)
     )
-    whole = height + (size[0] - rows) * stride[0]
-    direct = corner == (0, 0) and step == (1, 1) and width <= image[1] and whole <= image[0]
+    entire = height + (size[0] - rows) * stride[0]
+    direct = corner == (0, 0) and step == (1, 1) and width <= image[1] and entire <= image[0]
     return (*stride, *corner, *step, *dilation, groups, shared, direct), (height, width)
 
 
@@ -143,6 +156,17 @@ def scratches(tasks, size, x, geometry):
     """A scratch of `size` pixels for each task; a token one where images are read directly."""
     direct = geometry[-1]
     return aligned((1, 1, 1, 1) if direct else (tasks, *size, x.shape[3]), x.dtype)
+
+
+def gradients(shape, dtype, out):
+    """The arrays of a backward for the gradients of OIHW filters of this shape and of the bias: those of
+    `out`, or new ones; and the (KH, KW, I, O) memory for kernels to write the first to, the gradient's own
+    where it lies so."""
+    O, I, KH, KW = shape
+    if out is None:
+        out = (np.empty((KH, KW, I, O), dtype).transpose(3, 2, 0, 1), np.empty(O, dtype))
+    hwio = out[0].transpose(2, 3, 1, 0)
+    return out, hwio if hwio.flags.carray else np.empty(hwio.shape, dtype)
 
 
 @functools.lru_cache(maxsize=1024)

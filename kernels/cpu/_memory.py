@@ -8,6 +8,7 @@ channels-last memory of a logical NCHW array.
 from __future__ import annotations
 
 import functools
+import math
 import os
 import sys
 import threading
@@ -46,9 +47,7 @@ _guard = threading.Lock()
 
 def empty(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
     """``np.empty``, but for large arrays :func:`aligned`."""
-    size = dtype.itemsize
-    for n in shape:
-        size *= n
+    size = math.prod(shape) * dtype.itemsize
     return np.empty(shape, dtype) if size < _REUSED_FROM else _lent(size, shape, dtype)
 
 
@@ -60,9 +59,7 @@ def aligned(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
     array on it, which its reference count tells. NumPy's own blocks begin anywhere: of vectors as wide as a
     cache line, each would then lie on two.
     """
-    size = dtype.itemsize
-    for n in shape:
-        size *= n
+    size = math.prod(shape) * dtype.itemsize
     return _lent(size, shape, dtype) if size else np.empty(shape, dtype)
 
 

@@ -10,9 +10,9 @@ from typing import Any
 
 from llvmlite import ir
 from numba import types
-from numba.core import cgutils
 from numba.extending import intrinsic
 
+from ._vectors import Vectors, i32, i64
 from .tile import lanes
 
 Matrix = list[list[Fraction]]
@@ -20,7 +20,6 @@ M, N = 4, 6  # pixels a side of an output tile, and of the patch that it reads
 # Of all tried, these points round least: their mean error is 1.8 times that of a direct convolution, 4 times
 # with the usual 0, 1, -1, 2, -2. Two of opposite sign share half of their arithmetic.
 _POINTS = (Fraction(0), Fraction(2, 3), Fraction(-2, 3), Fraction(3, 2), Fraction(-3, 2))
-_i64, _i32 = ir.IntType(64), ir.IntType(32)
 
 
 def _from_roots(roots: Sequence[Fraction]) -> list[Fraction]:
@@ -54,99 +53,73 @@ def make_transform(size: int, matrix: Matrix, ending: str) -> Any:
     finite. With "pool", of each 2 x 2 numbers only the maximum is written, to `out`, and to `where` its
     place: `first` for the first number, one more for the next in its row, `across` more for the next row.
     """
-    real: ir.Type = ir.FloatType() if size == 4 else ir.DoubleType()
     width = lanes(size)
-    vector, places = ir.VectorType(real, width), ir.VectorType(_i32, width)
     outputs, inputs = len(matrix), len(matrix[0])
 
     def emit(context, builder: ir.IRBuilder, signature, args):
         source, row, column, out, out_row, out_column, bias, doubt, where, first, across = args
-        fma_kind = ir.FunctionType(vector, [vector] * 3)
-        name = f"llvm.fmuladd.v{width}f{8 * size}"
-        fmuladd = cgutils.get_or_insert_function(builder.module, fma_kind, name)
+        vectors = Vectors(builder, size, width)
 
-        def at(base, i, row, j, column, kind=vector, item=real):
-            index = builder.add(builder.mul(_i64(i), row), builder.mul(_i64(j), column))
-            start = builder.inttoptr(base, item.as_pointer())
-            return builder.bitcast(builder.gep(start, [index]), kind.as_pointer())
+        def at(base, i, row, j, column, item=vectors.real):
+            index = builder.add(builder.mul(i64(i), row), builder.mul(i64(j), column))
+            return builder.gep(builder.inttoptr(base, item.as_pointer()), [index])
 
-        def load(*place):
-            value = builder.load(at(*place))
-            value.align = size
-            return value
-
-        def store(value, pointer):
-            builder.store(value, pointer).align = size
-
-        def constant(number):
-            return ir.Constant(vector, [real(float(number))] * width)
-
-        def combined(weights, vectors):
+        def combined(weights, numbers):
             """The sum of weight times vector; None where all weights are zero."""
             total = None
-            for weight, x in sorted(zip(weights, vectors, strict=True), key=lambda pair: pair[0] != 1):
+            for weight, x in sorted(zip(weights, numbers, strict=True), key=lambda pair: pair[0] != 1):
                 if weight and total is None:
-                    total = x if weight == 1 else builder.fmul(x, constant(weight))
+                    total = x if weight == 1 else builder.fmul(x, vectors.constant(weight))
                 elif weight == 1:
                     total = builder.fadd(total, x)
                 elif weight:
-                    total = builder.call(fmuladd, [x, constant(weight), total])
+                    total = vectors.fmuladd(x, vectors.constant(weight), total)
             return total
 
-        def product(matrix, vectors):
-            """`matrix` times the column of `vectors`. A row that differs from the one before in signs only is
+        def product(matrix, numbers):
+            """`matrix` times the column of `numbers`. A row that differs from the one before in signs only is
             made of the same two halves."""
             rows = []
             for before, row in zip([None, *matrix], matrix, strict=False):
                 if before is None or list(map(abs, before)) != list(map(abs, row)):
-                    rows.append(combined(row, vectors))
+                    rows.append(combined(row, numbers))
                     continue
                 alike = [w if w == v else Fraction(0) for w, v in zip(before, row, strict=True)]
                 unlike = [w if w != v else Fraction(0) for w, v in zip(before, row, strict=True)]
-                same, opposite = combined(alike, vectors), combined(unlike, vectors)
+                same, opposite = combined(alike, numbers), combined(unlike, numbers)
                 rows[-1:] = [builder.fadd(same, opposite), builder.fsub(same, opposite)]
             return rows
 
-        x = [[load(source, r, row, c, column) for c in range(inputs)] for r in range(inputs)]
+        x = [[vectors.load(at(source, r, row, c, column)) for c in range(inputs)] for r in range(inputs)]
         down = [product(matrix, [x[r][c] for r in range(inputs)]) for c in range(inputs)]
         y = [product(matrix, [down[c][i] for c in range(inputs)]) for i in range(outputs)]
         if ending != "":
-            zero = _i64(0)
-            shift = load(bias, 0, zero, 0, zero)
+            shift = vectors.load(builder.inttoptr(bias, vectors.real.as_pointer()))
             y = [[builder.fadd(value, shift) for value in line] for line in y]
             total = functools.reduce(builder.fadd, [value for line in y for value in line])
-            fabs = cgutils.get_or_insert_function(
-                builder.module, ir.FunctionType(vector, [vector]), f"llvm.fabs.v{width}f{8 * size}"
-            )
-            infinite = ir.Constant(vector, [real(float("inf"))] * width)
-            bad = builder.fcmp_unordered(">=", builder.call(fabs, [total]), infinite)
-            flags = at(doubt, 0, zero, 0, zero, places, _i32)
+            bad = builder.fcmp_unordered(">=", vectors.magnitude(total), vectors.constant(math.inf))
+            flags = builder.inttoptr(doubt, vectors.places.as_pointer())
             seen = builder.load(flags)
             seen.align = 4
-            builder.store(builder.or_(seen, builder.sext(bad, places)), flags).align = 4
+            vectors.store(builder.or_(seen, builder.sext(bad, vectors.places)), flags)
         if ending != "pool":
             for i in range(outputs):
                 for j in range(outputs):
-                    store(y[i][j], at(out, i, out_row, j, out_column))
+                    vectors.store(y[i][j], at(out, i, out_row, j, out_column))
             return context.get_dummy_value()
-
-        def splat(value):
-            one = builder.insert_element(ir.Constant(places, ir.Undefined), value, _i32(0))
-            return builder.shuffle_vector(one, one, ir.Constant(places, None))
 
         for i in range(0, outputs, 2):
             for j in range(0, outputs, 2):
-                start = builder.add(first, builder.add(builder.mul(_i64(i), across), _i64(j)))
-                held, here = y[i][j], splat(builder.trunc(start, _i32))
+                start = builder.add(first, builder.add(builder.mul(i64(i), across), i64(j)))
+                held, here = y[i][j], vectors.splat(builder.trunc(start, i32))
                 for a, b in ((0, 1), (1, 0), (1, 1)):
                     value = y[i + a][j + b]
-                    index = builder.add(start, builder.add(builder.mul(_i64(a), across), _i64(b)))
-                    above = builder.fcmp_ordered(">", value, held)
-                    wins = builder.or_(above, builder.fcmp_unordered("uno", value, value))
+                    index = builder.add(start, builder.add(builder.mul(i64(a), across), i64(b)))
+                    wins = vectors.beats(value, held)
                     held = builder.select(wins, value, held)
-                    here = builder.select(wins, splat(builder.trunc(index, _i32)), here)
-                store(held, at(out, i // 2, out_row, j // 2, out_column))
-                builder.store(here, at(where, i // 2, out_row, j // 2, out_column, places, _i32)).align = 4
+                    here = builder.select(wins, vectors.splat(builder.trunc(index, i32)), here)
+                vectors.store(held, at(out, i // 2, out_row, j // 2, out_column))
+                vectors.store(here, at(where, i // 2, out_row, j // 2, out_column, i32))
         return context.get_dummy_value()
 
     @intrinsic

@@ -28,92 +28,64 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from ._jit import native
+from ._vectors import Vectors, i32, i64
 from .tile import _target, lanes
 
-_i64, _i32 = ir.IntType(64), ir.IntType(32)
 _LATENCY = 8  # multiply-adds in flight that keep two units of four cycles busy
 _SIGNATURE = types.void(*[types.int64] * 9)
 
 
 def _make(size: int, runs: int, nv: int, masked: bool, scatter: bool) -> Any:
-    real: ir.Type = ir.FloatType() if size == 4 else ir.DoubleType()
     width = lanes(size)
-    vector = ir.VectorType(real, width)
-    mask_type = ir.VectorType(ir.IntType(1), width)
-    suffix = f"v{width}f{8 * size}"
     # With few sums each would wait for its last addition: take several entries at a time, each to sums of
     # its own.
     ways = 1 if scatter else max(1, -(-_LATENCY // (runs * nv)))
 
     def emit(context, builder: ir.IRBuilder, signature, args):
         W, row, image, begins, places, values, count, last, add = args
-        module = builder.module
-        vector_pointer = vector.as_pointer()
-        mask_args = [_i32, mask_type, vector]
-        load_kind = ir.FunctionType(vector, [vector_pointer, *mask_args])
-        load_masked = cgutils.get_or_insert_function(module, load_kind, f"llvm.masked.load.{suffix}.p0")
-        store_kind = ir.FunctionType(ir.VoidType(), [vector, vector_pointer, _i32, mask_type])
-        store_masked = cgutils.get_or_insert_function(module, store_kind, f"llvm.masked.store.{suffix}.p0")
-        fma_kind = ir.FunctionType(vector, [vector] * 3)
-        fmuladd = cgutils.get_or_insert_function(module, fma_kind, f"llvm.fmuladd.{suffix}")
-        zero = ir.Constant(vector, None)
+        vectors = Vectors(builder, size, width)
+        mask, zero = vectors.below(last), vectors.constant(0)
 
-        def splat(value, kind):
-            one = builder.insert_element(ir.Constant(kind, ir.Undefined), value, _i32(0))
-            return builder.shuffle_vector(one, one, ir.Constant(ir.VectorType(_i32, width), None))
-
-        lane_type = ir.VectorType(_i64, width)
-        lane = ir.Constant(lane_type, [_i64(i) for i in range(width)])
-        mask = builder.icmp_signed("<", lane, splat(last, lane_type))
-        align = _i32(size)
+        def masks(v):  # only the last vector's
+            return mask if masked and v == nv - 1 else None
 
         def load(start, v):
-            p = builder.bitcast(builder.gep(start, [_i64(v * width)]), vector_pointer)
-            if masked and v == nv - 1:
-                return builder.call(load_masked, [p, align, mask, zero])
-            value = builder.load(p)
-            value.align = size
-            return value
+            return vectors.load(builder.gep(start, [i64(v * width)]), masks(v))
 
         def store(value, start, v):
-            p = builder.bitcast(builder.gep(start, [_i64(v * width)]), vector_pointer)
-            if masked and v == nv - 1:
-                builder.call(store_masked, [value, p, align, mask])
-            else:
-                builder.store(value, p).align = size
+            vectors.store(value, builder.gep(start, [i64(v * width)]), masks(v))
 
-        w, x, g = (builder.inttoptr(a, real.as_pointer()) for a in (W, image, values))
-        places = builder.inttoptr(places, _i32.as_pointer())
-        begins = builder.inttoptr(begins, _i64.as_pointer())
-        own = [builder.gep(w, [builder.mul(row, _i64(f))]) for f in range(runs)]
-        starts = [builder.gep(x, [builder.load(builder.gep(begins, [_i64(f)]))]) for f in range(runs)]
+        w, x, g = (builder.inttoptr(a, vectors.real.as_pointer()) for a in (W, image, values))
+        places = builder.inttoptr(places, i32.as_pointer())
+        begins = builder.inttoptr(begins, i64.as_pointer())
+        own = [builder.gep(w, [builder.mul(row, i64(f))]) for f in range(runs)]
+        starts = [builder.gep(x, [builder.load(builder.gep(begins, [i64(f)]))]) for f in range(runs)]
         held = [[[cgutils.alloca_once_value(builder, zero) for _ in range(nv)] for _ in range(runs)]
                 for _ in range(ways)]  # fmt: skip
-        fresh = builder.icmp_signed("==", add, _i64(0))
-        with builder.if_then(builder.not_(fresh)):
+        with builder.if_then(builder.icmp_signed("!=", add, i64(0))):
             for f in range(runs):
                 for v in range(nv):
                     builder.store(load(own[f], v), held[0][f][v])
 
         def entry(k, way):
-            place = builder.sext(builder.load(builder.gep(places, [k])), _i64)
-            factor = splat(builder.load(builder.gep(g, [k])), vector)
+            place = builder.sext(builder.load(builder.gep(places, [k])), i64)
+            factor = vectors.splat(builder.load(builder.gep(g, [k])))
             for f in range(runs):
                 start = builder.gep(starts[f], [place])
                 for v in range(nv):
                     mine = builder.load(held[way][f][v])
                     if scatter:
-                        store(builder.call(fmuladd, [factor, mine, load(start, v)]), start, v)
+                        store(vectors.fmuladd(factor, mine, load(start, v)), start, v)
                     else:
-                        builder.store(builder.call(fmuladd, [factor, load(start, v), mine]), held[way][f][v])
+                        builder.store(vectors.fmuladd(factor, load(start, v), mine), held[way][f][v])
 
-        whole = builder.udiv(count, _i64(ways))
+        whole = builder.udiv(count, i64(ways))
         with cgutils.for_range(builder, whole) as loop:
-            first = builder.mul(loop.index, _i64(ways))
+            first = builder.mul(loop.index, i64(ways))
             for way in range(ways):
-                entry(builder.add(first, _i64(way)), way)
+                entry(builder.add(first, i64(way)), way)
         if ways > 1:
-            done = builder.mul(whole, _i64(ways))
+            done = builder.mul(whole, i64(ways))
             with cgutils.for_range(builder, builder.sub(count, done)) as loop:
                 entry(builder.add(done, loop.index), 0)
         if not scatter:
@@ -169,7 +141,7 @@ def call_window(typingctx, address, W, row, image, begins, places, values, count
     """Call the code at `address`."""
 
     def emit(context, builder, signature, args):
-        kind = ir.FunctionType(ir.VoidType(), [_i64] * 9)
+        kind = ir.FunctionType(ir.VoidType(), [i64] * 9)
         builder.call(builder.inttoptr(args[0], kind.as_pointer()), args[1:])
         return context.get_dummy_value()
 

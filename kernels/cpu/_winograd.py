@@ -185,3 +185,12 @@ def run(x, filters, bias, out, indices, corner, size, code):
         again,
     )  # fmt: skip
     return again
+
+
+def redo(again, x, results, direct):
+    """Let ``direct(x, results)`` fill `results` anew for the images that :func:`run` named."""
+    if again.any():
+        parts = tuple([result[again] for result in results])
+        direct(x[again], parts)
+        for result, part in zip(results, parts, strict=True):
+            result[again] = part

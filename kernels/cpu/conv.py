@@ -4,7 +4,7 @@ an im2col buffer (``_conv_rows.py`` says how).
 The gradient of the input is a convolution of the output's gradient with the filters flipped; a stride becomes
 zeros between its pixels, which placing an image in its scratch inserts.
 
-The gradient of the weight sums over images. The batch is cut into `_CHUNKS` parts at most, each summed by
+The gradient of the weight sums over images. The batch is cut into `CHUNKS` parts at most, each summed by
 one task into a partial result of its own, and the parts are added in order: the cut depends on the shape
 alone, so the sum does too.
 """
@@ -15,19 +15,27 @@ import numpy as np
 
 from . import _conv_columns, _winograd
 from ._columns import col2im, im2col
-from ._conv_rows import convolve, filters_of, lay_out, output_size, place, plan, scratches, tables
+from ._conv_rows import (
+    CHUNKS,
+    TASKS,
+    convolve,
+    filters_of,
+    gradients,
+    lay_out,
+    output_size,
+    plan,
+    scratches,
+    tables,
+    whole,
+)
 from ._jit import inline, jit
 from ._memory import aligned, empty, empty_nchw, nhwc, plain
 from .activation import CODES, finish
 from .linear import none
-from .threads import parallel_for, pool
+from .threads import parallel_for, pool, row_blocks
 from .tile import multiply, panels
 
 __all__ = ["col2im", "conv2d", "conv2d_backward", "im2col"]
-
-_CHUNKS = 8  # parts of the batch that are summed apart for a weight's gradient
-_TASKS = 16  # of a forward pass at most; each has a scratch of its own
-_ROW_BLOCKS = 8  # parts that an image is cut into when there are too few images to share out
 
 
 @inline
@@ -55,8 +63,8 @@ def _forward(pool, tasks, blocks, tiles, x, weight, bias, out, scratches, geomet
 @inline
 def _weight_task(t, tasks, tiles, x, grad, partial, partial_bias, scratches, geometry):
     N, OH, OW, O = grad.shape
-    _, H, W, C = x.shape
-    sh, sw, top, left, _, _, dh, dw, groups, _, direct = geometry
+    W, C = x.shape[2:]
+    sh, sw, _, _, _, _, dh, dw, groups, _, direct = geometry
     _, KH, KW, Cg, _ = partial.shape
     Og = O // groups
     size = x.itemsize
@@ -73,11 +81,7 @@ def _weight_task(t, tasks, tiles, x, grad, partial, partial_bias, scratches, geo
     sums[:] = 0
     begin, end = t * N // tasks, (t + 1) * N // tasks
     for n in range(begin, end):
-        if direct:
-            start = x.ctypes.data + n * H * W * C * size
-        else:
-            place(x[n], scratch, 0, top, 1, left, 1)
-            start = scratch.ctypes.data
+        start = whole(x, n, scratch, geometry)
         pixels = grad[n].reshape(OH * OW, O)
         for p in range(OH * OW):
             pixel = pixels[p]
@@ -134,20 +138,18 @@ def _run_forward(x, filters, bias, out, stride, corner, step, dilation, groups, 
     OH, OW = out.shape[1:3]
     if out.size == 0:
         return
+    rest = (stride, corner, step, dilation, groups, shared, code)
     if _winograd.pays(x.shape, filters.shape, x.itemsize, (OH, OW), stride, step, dilation, groups):
         again = _winograd.run(x, filters, bias, out, None, corner, (OH, OW), code)
-        if again.any():
-            part = out[again]
-            _run_direct(x[again], filters, bias, part, stride, corner, step, dilation, groups, shared, code)
-            out[again] = part
-        return
-    _run_direct(x, filters, bias, out, stride, corner, step, dilation, groups, shared, code)
+        _winograd.redo(again, x, (out,), lambda x, part: _run_direct(x, filters, bias, *part, *rest))
+    else:
+        _run_direct(x, filters, bias, out, *rest)
 
 
 def _run_direct(x, filters, bias, out, stride, corner, step, dilation, groups, shared, code):
     N, OH, OW, _ = out.shape
-    blocks = 1 if N >= _ROW_BLOCKS else min(OH, _ROW_BLOCKS)
-    tasks = min(N * blocks, _TASKS)
+    blocks = row_blocks(N, OH)
+    tasks = min(N * blocks, TASKS)
     rows = (OH + blocks - 1) // blocks
     geometry, size = plan(
         x.shape[1:3], filters.shape[1:3], (OH, OW), stride, corner, step, dilation, groups, shared, rows
@@ -189,22 +191,19 @@ def conv2d_backward(grad, x, weight, stride, padding, dilation, groups, input_gr
 def _weight(grad, x, shape, stride, padding, dilation, groups, out):
     N, H, W, _ = x.shape
     O, I, KH, KW = shape
-    if out is None:
-        out = (np.empty((KH, KW, I, O), x.dtype).transpose(3, 2, 0, 1), np.empty(O, x.dtype))
+    out, own = gradients(shape, x.dtype, out)
     grad_weight, grad_bias = out
     if N == 0:
         grad_weight[:] = 0
         grad_bias[:] = 0
         return out
-    tasks = min(N, _CHUNKS)
+    tasks = min(N, CHUNKS)
     geometry = (*stride, *padding, 1, 1, *dilation, groups, False, padding == (0, 0))
     scratch = scratches(tasks, (H + 2 * padding[0], W + 2 * padding[1]), x, geometry)
     partial = aligned((tasks, KH, KW, I, O), x.dtype)
     partial_bias = np.empty((tasks, O), x.dtype)
-    memory = grad_weight.transpose(2, 3, 1, 0)
-    own = memory if memory.flags.carray else np.empty(memory.shape, x.dtype)
     tiles = panels(x.itemsize)
     _weight_gradient(pool(), tasks, tiles, x, grad, partial, partial_bias, own, grad_bias, scratch, geometry)
-    if own is not memory:
-        memory[:] = own
+    if not np.shares_memory(own, grad_weight):
+        grad_weight[:] = own.transpose(3, 2, 0, 1)
     return out

@@ -21,21 +21,30 @@ from fastnn.kernels.reference._shared import pooled_shape
 
 from . import _winograd, conv, pool
 from ._conv_columns import by_output
-from ._conv_rows import convolve, filters_of, lay_out, output_size, place, plan, scratches, tables
+from ._conv_rows import (
+    CHUNKS,
+    TASKS,
+    convolve,
+    filters_of,
+    gradients,
+    lay_out,
+    output_size,
+    plan,
+    scratches,
+    tables,
+    whole,
+)
 from ._jit import inline, jit
 from ._memory import aligned, copy, empty_nchw, nhwc, plain
 from ._windows import call_window, passes
 from .activation import CODES, apply
 from .linear import none, none_2d
 from .pool import max_rows
-from .threads import parallel_for
+from .threads import parallel_for, row_blocks
 from .threads import pool as threads
 from .tile import lanes, panels
 
-_TASKS = 16  # of a forward pass at most; each has scratches of its own
-_ROW_BLOCKS = 8  # parts that an image is cut into when there are too few images to share out
 _PIECE = 1 << 14  # bytes of the convolution that are computed, then pooled
-_CHUNKS = 8  # parts of the batch that are summed apart for a weight's gradient
 _HALVING = ((2, 2), (2, 2), (0, 0), (1, 1))  # the usual window
 _INT32 = np.dtype(np.int32)
 _PIXELS = 32  # whose gradients are sorted by filter at a time
@@ -107,29 +116,28 @@ def conv2d_max_pool2d(x, weight, bias, convolution, pooling, activation):
     if out.size == 0:
         return out, indices
     x, filters, bias = nhwc(x), filters_of(weight), none(x.dtype) if bias is None else plain(bias)
-    code = CODES[activation]
+    rest = convolution, pooling, CODES[activation]
     options = (x.itemsize, between, stride, (1, 1), dilation, groups)
     if halved and _winograd.pays(x.shape, filters.shape, *options):
-        again = _winograd.run(x, filters, bias, memory, where, padding, between, code)
-        if again.any():
-            part, places = memory[again], where[again]
-            _run_direct(x[again], filters, bias, (part, places), convolution, pooling, code)
-            memory[again], where[again] = part, places
+        again = _winograd.run(x, filters, bias, memory, where, padding, between, rest[-1])
+        _winograd.redo(again, x, (memory, where), lambda x, part: _run_direct(x, filters, bias, part, *rest))
     else:
-        _run_direct(x, filters, bias, (memory, where), convolution, pooling, code)
+        _run_direct(x, filters, bias, (memory, where), *rest)
     return out, indices
 
 
 @functools.lru_cache(maxsize=1024)
 def _layout(shape, filters, convolution, pooling, itemsize):
-    """How :func:`_forward_kernel` goes about NHWC images and (1, KH, KW, C, O) filters of these shapes: its
-    cut, geometry, (OH, OW) and window, and the shapes of its two scratches."""
+    """How :func:`_forward_kernel` goes about NHWC images and (1, KH, KW, C, O) filters of these shapes.
+
+    Its cut, geometry, (OH, OW) and window; pixels of a scratch for an image; the shape of those for pieces.
+    """
     stride, padding, dilation, groups = convolution
     kernel_size, pool_stride, pool_padding, pool_dilation, _ = pooling
     N, O = shape[0], filters[4]
     between, (PH, _), _ = _sizes(shape[1:3], filters[1:3], convolution, pooling)
-    blocks = 1 if N >= _ROW_BLOCKS else min(PH, _ROW_BLOCKS)
-    tasks, unit = min(N * blocks, _TASKS), (PH + blocks - 1) // blocks
+    blocks = row_blocks(N, PH)
+    tasks, unit = min(N * blocks, TASKS), (PH + blocks - 1) // blocks
     reach = pool_dilation[0] * (kernel_size[0] - 1) + 1  # rows that a row of windows reads
 
     def rows(count):  # of the convolution, under so many rows of windows
@@ -140,16 +148,15 @@ def _layout(shape, filters, convolution, pooling, itemsize):
         step = max(1, min(unit, _PIECE // (pool_stride[0] * between[1] * O * itemsize)))
     options = (stride, padding, (1, 1), dilation, groups, True, rows(unit))
     geometry, size = plan(shape[1:3], filters[1:3], between, *options)
-    images = (1, 1, 1, 1) if geometry[-1] else (tasks, *size, shape[3])
     window = (*kernel_size, *pool_stride, *pool_padding, *pool_dilation)
-    return (tasks, blocks, step), geometry, between, window, images, (tasks, rows(step), between[1], O)
+    return (tasks, blocks, step), geometry, between, window, size, (tasks, rows(step), between[1], O)
 
 
 def _run_direct(x, filters, bias, results, convolution, pooling, code):
     """Fill the NHWC `results`, maxima and their places, by computing the convolution itself."""
     layout = _layout(x.shape, filters.shape, convolution, pooling, x.itemsize)
-    cut, geometry, between, window, images, pieces = layout
-    scratch = (aligned(images, x.dtype), aligned(pieces, x.dtype))
+    cut, geometry, between, window, size, pieces = layout
+    scratch = (scratches(cut[0], size, x, geometry), aligned(pieces, x.dtype))
     _forward_kernel(x.itemsize)(
         threads(), cut, panels(x.itemsize), (x, filters, bias), results, scratch, geometry, between, window,
         code,
@@ -213,10 +220,7 @@ def _backward_task(t, tasks, operands, partials, grad_x, scratch, plans, geometr
     for n in range(begin, end):
         slopes_of, indices_of = grad[n].reshape(pixels, O), indices[n].reshape(pixels, O)
         _lists(slopes_of, indices_of, begins, places, values, counts, bias_sums[t])
-        start = x[n].ctypes.data
-        if not direct:
-            place(x[n], image, 0, top, 1, left, 1)
-            start = image.ctypes.data
+        start = whole(x, n, image, geometry)
         _along_lists(gather, length, sums[t], start, runs, places, values, counts, n > begin)
         if len(scatter) > 0:
             back = grad_x[n] if direct else slope
@@ -281,11 +285,9 @@ def conv2d_max_pool2d_backward(grad, indices, x, weight, convolution, input_grad
         slope = pool.max_pool2d_backward(grad, indices, (*grad.shape[:2], *between))
         return conv.conv2d_backward(slope, x, weight, *convolution, input_grad, out)
     (O, C, KH, KW), (N, _, H, W) = weight.shape, x.shape
-    if out is None:
-        out = (np.empty((KH, KW, C, O), x.dtype).transpose(3, 2, 0, 1), np.empty(O, x.dtype))
-    grad_weight, grad_bias = out
+    (grad_weight, grad_bias), own = gradients(weight.shape, x.dtype, out)
     memory, grad_x = empty_nchw(N if input_grad else 0, C, H, W, x.dtype)
-    padded, tasks = (H + 2 * padding[0], W + 2 * padding[1]), min(N, _CHUNKS)
+    padded, tasks = (H + 2 * padding[0], W + 2 * padding[1]), min(N, CHUNKS)
     x, grad = nhwc(x), nhwc(grad)
     where = plain(indices.transpose(0, 2, 3, 1)).astype(np.int32, copy=False)
     filters = by_output(weight).reshape(O, C * KH * KW) if input_grad else none_2d(x.dtype)
@@ -293,14 +295,12 @@ def conv2d_max_pool2d_backward(grad, indices, x, weight, convolution, input_grad
     images = scratches(tasks, padded, x, geometry)
     slopes = scratches(tasks, padded, x, geometry) if input_grad else images
     partials = (aligned((tasks, O, KH * KW * C), x.dtype), np.empty((tasks, O), x.dtype))
-    hwio = grad_weight.transpose(2, 3, 1, 0)
-    own = hwio if hwio.flags.carray else np.empty(hwio.shape, x.dtype)
     plans = _plans(between, stride, dilation, padded[1], weight.shape, x.itemsize, input_grad)
     operands = (x, grad, where, filters)
     _backward(
         threads(), tasks, operands, partials, memory, (images, slopes), plans, geometry,
         own.reshape(KH * KW, C, O), grad_bias,
     )  # fmt: skip
-    if own is not hwio:
-        hwio[:] = own
+    if not np.shares_memory(own, grad_weight):
+        grad_weight[:] = own.transpose(3, 2, 0, 1)
     return grad_x if input_grad else None, grad_weight, grad_bias

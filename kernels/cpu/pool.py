@@ -8,6 +8,7 @@ is dropped. A task is one image or, in the forward pass, a part of its rows.
 from __future__ import annotations
 
 import functools
+import math
 
 import numpy as np
 from llvmlite import ir
@@ -19,10 +20,9 @@ from fastnn.kernels.reference._shared import pooled_shape
 
 from ._jit import inline, jit
 from ._memory import empty_nchw, nhwc, plain
-from .threads import parallel_for, pool
+from ._vectors import Vectors, bit, i32, i64
+from .threads import parallel_for, pool, row_blocks
 from .tile import lanes
-
-_ROW_BLOCKS = 8
 
 
 def _make_window_max(size):
@@ -32,15 +32,7 @@ def _make_window_max(size):
     and there every pixel would pay for a scalar loop. Channels past the last are masked in every load and
     store.
     """
-    real = ir.FloatType() if size == 4 else ir.DoubleType()
     width = lanes(size)
-    i64, i32, bit = ir.IntType(64), ir.IntType(32), ir.IntType(1)
-    values, places, mask_type = (
-        ir.VectorType(real, width),
-        ir.VectorType(i32, width),
-        ir.VectorType(bit, width),
-    )
-    suffix = f"v{width}f{8 * size}.p0"
 
     def emit(context, builder, signature, args):
         (
@@ -57,37 +49,19 @@ def _make_window_max(size):
             row,
             pixel,
         ) = args
-        module = builder.module
-
-        def splat(value, kind):
-            one = builder.insert_element(ir.Constant(kind, ir.Undefined), value, i32(0))
-            return builder.shuffle_vector(one, one, ir.Constant(ir.VectorType(i32, width), None))
-
-        def function(name, result, *arguments):
-            return cgutils.get_or_insert_function(module, ir.FunctionType(result, list(arguments)), name)
-
-        lane_type = ir.VectorType(i64, width)
-        lane = ir.Constant(lane_type, [i64(i) for i in range(width)])
-        mask = builder.icmp_signed("<", lane, splat(channels, lane_type))
-        load = function(f"llvm.masked.load.{suffix}", values, values.as_pointer(), i32, mask_type, values)
-        lowest = ir.Constant(values, [real(float("-inf"))] * width)
+        vectors = Vectors(builder, size, width)
+        mask, lowest = vectors.below(channels), vectors.constant(-math.inf)
         best = cgutils.alloca_once_value(builder, lowest)
-        index = cgutils.alloca_once_value(builder, ir.Constant(places, None))
-        base = builder.inttoptr(source, real.as_pointer())
+        index = cgutils.alloca_once_value(builder, ir.Constant(vectors.places, None))
+        base = builder.inttoptr(source, vectors.real.as_pointer())
 
         def tap(f, q):
             """The values of tap (f, q), and its place in the image."""
             y = builder.add(first_row, builder.mul(f, row_step))
             x = builder.add(first_column, builder.mul(q, column_step))
             place = builder.add(builder.mul(y, row), x)
-            pointer = builder.bitcast(builder.gep(base, [builder.mul(place, pixel)]), values.as_pointer())
-            return builder.call(load, [pointer, i32(size), mask, lowest]), splat(
-                builder.trunc(place, i32), places
-            )
-
-        def better(value, held):
-            above = builder.fcmp_ordered(">", value, held)
-            return builder.or_(above, builder.fcmp_unordered("uno", value, value))
+            value = vectors.load(builder.gep(base, [builder.mul(place, pixel)]), mask, lowest)
+            return value, vectors.splat(builder.trunc(place, i32))
 
         def is_two(n):
             return builder.icmp_signed("==", n, i64(2))
@@ -99,7 +73,7 @@ def _make_window_max(size):
                 held, here = tap(i64(0), i64(0))
                 for f, q in ((0, 1), (1, 0), (1, 1)):
                     value, place = tap(i64(f), i64(q))
-                    wins = better(value, held)
+                    wins = vectors.beats(value, held)
                     held, here = builder.select(wins, value, held), builder.select(wins, place, here)
                 builder.store(held, best)
                 builder.store(here, index)
@@ -109,20 +83,13 @@ def _make_window_max(size):
                 builder.store(lowest, best)
                 with cgutils.for_range(builder, rows) as f, cgutils.for_range(builder, columns) as q:
                     value, place = tap(f.index, q.index)
-                    first = splat(builder.not_(builder.load(seen)), mask_type)  # wins, even if it is -inf
-                    wins = builder.or_(better(value, builder.load(best)), first)
+                    first = vectors.splat(builder.not_(builder.load(seen)))  # wins, even if it is -inf
+                    wins = builder.or_(vectors.beats(value, builder.load(best)), first)
                     builder.store(builder.select(wins, value, builder.load(best)), best)
                     builder.store(builder.select(wins, place, builder.load(index)), index)
                     builder.store(bit(1), seen)
-        target = builder.inttoptr(out, values.as_pointer())
-        store = function(
-            f"llvm.masked.store.{suffix}", ir.VoidType(), values, values.as_pointer(), i32, mask_type
-        )
-        builder.call(store, [builder.load(best), target, i32(size), mask])
-        target = builder.inttoptr(where, places.as_pointer())
-        name = f"llvm.masked.store.v{width}i32.p0"
-        store = function(name, ir.VoidType(), places, places.as_pointer(), i32, mask_type)
-        builder.call(store, [builder.load(index), target, i32(4), mask])
+        vectors.store(builder.load(best), builder.inttoptr(out, vectors.vector.as_pointer()), mask)
+        vectors.store(builder.load(index), builder.inttoptr(where, vectors.places.as_pointer()), mask)
         return context.get_dummy_value()
 
     @intrinsic
@@ -271,10 +238,6 @@ def _average_backward(pool, grad, out, geometry):
     parallel_for(pool, out.shape[0], _average_backward_image, (grad, out, geometry))
 
 
-def _row_blocks(images: int, rows: int) -> int:
-    return 1 if images >= _ROW_BLOCKS else min(rows, _ROW_BLOCKS)
-
-
 def max_pool2d(x, kernel_size, stride, padding, dilation, ceil_mode):
     N, C, H, W = x.shape
     OH = pooled_shape(H, kernel_size[0], stride[0], padding[0], dilation[0], ceil_mode)
@@ -282,7 +245,7 @@ def max_pool2d(x, kernel_size, stride, padding, dilation, ceil_mode):
     memory, out = empty_nchw(N, C, OH, OW, x.dtype)
     where, indices = empty_nchw(N, C, OH, OW, np.dtype(np.int32))
     geometry = (*kernel_size, *stride, *padding, *dilation)
-    _max_kernel(x.itemsize)(pool(), _row_blocks(N, OH), nhwc(x), memory, where, geometry)
+    _max_kernel(x.itemsize)(pool(), row_blocks(N, OH), nhwc(x), memory, where, geometry)
     return out, indices
 
 
@@ -300,7 +263,7 @@ def avg_pool2d(x, kernel_size, stride, padding, ceil_mode, count_include_pad):
     OW = pooled_shape(W, kernel_size[1], stride[1], padding[1], 1, ceil_mode)
     memory, out = empty_nchw(N, C, OH, OW, x.dtype)
     geometry = (*kernel_size, *stride, *padding, bool(count_include_pad))
-    _average(pool(), _row_blocks(N, OH), nhwc(x), memory, geometry)
+    _average(pool(), row_blocks(N, OH), nhwc(x), memory, geometry)
     return out
 
 

@@ -211,6 +211,14 @@ def share_out(pool, items, work, least, each=8):
     return min(items, threads * max(1, min(each, int(work / (threads * 8 * least)))))
 
 
+_ROW_BLOCKS = 8
+
+
+def row_blocks(images: int, rows: int) -> int:
+    """Into how many parts to cut an image of so many `rows`: one, unless images are too few to share out."""
+    return 1 if images >= _ROW_BLOCKS else min(rows, _ROW_BLOCKS)
+
+
 class _Pool:
     """The state and the workers of this process; `address` is what kernels take."""
 

@@ -50,13 +50,12 @@ from numba.core.codegen import JITCPUCodegen
 from numba.extending import intrinsic
 
 from ._jit import inline, native
+from ._vectors import Vectors, i32, i64
 
 # rows of the main tile for nv = 1, 2, 3, 4 vectors, by the number of vector registers
 _SHAPES = {32: (12, 12, 8, 6), 16: (8, 6, 4)}
 
 _AHEAD = 8  # steps of k
-
-_i64, _i32 = ir.IntType(64), ir.IntType(32)
 
 
 @functools.cache
@@ -120,70 +119,41 @@ def lanes(itemsize: int) -> int:
 def _make_tile(size: int, mr: int, nv: int, masked: bool) -> Any:
     """The intrinsic for a tile of `mr` rows and `nv` vectors of floats of `size` bytes; strides count
     elements."""
-    real: ir.Type = ir.FloatType() if size == 4 else ir.DoubleType()
     width = lanes(size)
-    vector = ir.VectorType(real, width)
-    mask_type = ir.VectorType(ir.IntType(1), width)
-    suffix = f"v{width}f{8 * size}"
 
     def emit(context, builder: ir.IRBuilder, signature, args):
         C, c_i, A, table, a_k, offsets, S, K, B, b_k, bias, last, add, relu = args
-        module = builder.module
+        vectors = Vectors(builder, size, width)
+        real = vectors.real
         pointer = real.as_pointer()
-        vector_pointer = vector.as_pointer()
-        mask_args = [_i32, mask_type, vector]
-        load_kind = ir.FunctionType(vector, [vector_pointer, *mask_args])
-        load_masked = cgutils.get_or_insert_function(module, load_kind, f"llvm.masked.load.{suffix}.p0")
-        store_kind = ir.FunctionType(ir.VoidType(), [vector, vector_pointer, _i32, mask_type])
-        store_masked = cgutils.get_or_insert_function(module, store_kind, f"llvm.masked.store.{suffix}.p0")
-        fma_kind = ir.FunctionType(vector, [vector] * 3)
-        fmuladd = cgutils.get_or_insert_function(module, fma_kind, f"llvm.fmuladd.{suffix}")
-        prefetch_kind = ir.FunctionType(ir.VoidType(), [pointer, _i32, _i32, _i32])
-        prefetch = cgutils.get_or_insert_function(module, prefetch_kind, "llvm.prefetch.p0")
-        zero = ir.Constant(vector, None)
+        prefetch = vectors.function("prefetch.p0", ir.VoidType(), pointer, i32, i32, i32)
+        zero = vectors.constant(0)
+        mask = vectors.below(last)
 
-        def splat(value, kind):
-            one = builder.insert_element(ir.Constant(kind, ir.Undefined), value, _i32(0))
-            return builder.shuffle_vector(one, one, ir.Constant(ir.VectorType(_i32, width), None))
-
-        lane_type = ir.VectorType(_i64, width)
-        lane = ir.Constant(lane_type, [_i64(i) for i in range(width)])
-        mask = builder.icmp_signed("<", lane, splat(last, lane_type))
-        align = _i32(size)
-
-        def at(base, index):  # element `index` after `base`, as a pointer to a vector
-            return builder.bitcast(builder.gep(base, [index]), vector_pointer)
+        def masks(v):  # only the last vector's
+            return mask if masked and v == nv - 1 else None
 
         def load(base, index, v):
-            p = at(base, index)
-            if masked and v == nv - 1:
-                return builder.call(load_masked, [p, align, mask, zero])
-            value = builder.load(p)
-            value.align = size
-            return value
+            return vectors.load(builder.gep(base, [index]), masks(v))
 
         def store(value, base, index, v):
-            p = at(base, index)
-            if masked and v == nv - 1:
-                builder.call(store_masked, [value, p, align, mask])
-            else:
-                builder.store(value, p).align = size
+            vectors.store(value, builder.gep(base, [index]), masks(v))
 
         c, a, b = (builder.inttoptr(x, pointer) for x in (C, A, B))
         rows = range(mr)
-        columns = [_i64(v * width) for v in range(nv)]
-        lowest = builder.select(builder.icmp_signed("!=", relu, _i64(0)), real(0.0), real(float("-inf")))
-        floor = splat(lowest, vector)
-        acc = [[cgutils.alloca_once(builder, vector) for _ in columns] for _ in rows]
+        columns = [i64(v * width) for v in range(nv)]
+        lowest = builder.select(builder.icmp_signed("!=", relu, i64(0)), real(0.0), real(float("-inf")))
+        floor = vectors.splat(lowest)
+        acc = [[cgutils.alloca_once(builder, vectors.vector) for _ in columns] for _ in rows]
 
-        with builder.if_else(builder.icmp_signed("!=", add, _i64(0))) as (then, otherwise):
+        with builder.if_else(builder.icmp_signed("!=", add, i64(0))) as (then, otherwise):
             with then:
                 for r in rows:
-                    row = builder.mul(c_i, _i64(r))
+                    row = builder.mul(c_i, i64(r))
                     for v, column in enumerate(columns):
                         builder.store(load(c, builder.add(row, column), v), acc[r][v])
             with otherwise:
-                has_bias = builder.icmp_signed("!=", bias, _i64(0))
+                has_bias = builder.icmp_signed("!=", bias, i64(0))
                 start = [cgutils.alloca_once_value(builder, zero) for _ in columns]
                 with builder.if_then(has_bias):
                     for v, column in enumerate(columns):
@@ -196,30 +166,30 @@ def _make_tile(size: int, mr: int, nv: int, masked: bool) -> Any:
         # Read from a table, these are unrelated numbers to the optimiser. Seen to be multiples of one
         # stride, the rows' addresses would be computed one from the other, a chain of additions slower than
         # all the arithmetic.
-        table = builder.inttoptr(table, _i64.as_pointer())
-        steps = [builder.load(builder.gep(table, [_i64(r)])) for r in rows]
+        table = builder.inttoptr(table, i64.as_pointer())
+        steps = [builder.load(builder.gep(table, [i64(r)])) for r in rows]
         # Where a step of k is a step to another page (X' dY), no hardware sees a stream: ask for what will be
         # needed some steps later. (A prefetch beyond A is no access, and cannot fault.)
-        ahead = builder.add(steps[0], builder.mul(a_k, _i64(_AHEAD)))
+        ahead = builder.add(steps[0], builder.mul(a_k, i64(_AHEAD)))
         b_now = cgutils.alloca_once_value(builder, b)
         with cgutils.for_range(builder, S) as outer:
-            offset = builder.load(builder.gep(builder.inttoptr(offsets, _i64.as_pointer()), [outer.index]))
+            offset = builder.load(builder.gep(builder.inttoptr(offsets, i64.as_pointer()), [outer.index]))
             a_start = builder.gep(a, [offset])
             a_now = cgutils.alloca_once_value(builder, a_start)
             with cgutils.for_range(builder, K):
                 b_row, a_row = builder.load(b_now), builder.load(a_now)
                 right = [load(b_row, column, v) for v, column in enumerate(columns)]
-                builder.call(prefetch, [builder.gep(a_row, [ahead]), _i32(0), _i32(3), _i32(1)])
+                builder.call(prefetch, [builder.gep(a_row, [ahead]), i32(0), i32(3), i32(1)])
                 for r in rows:
-                    left = splat(builder.load(builder.gep(a_row, [steps[r]])), vector)
+                    left = vectors.splat(builder.load(builder.gep(a_row, [steps[r]])))
                     for v in range(nv):
-                        total = builder.call(fmuladd, [left, right[v], builder.load(acc[r][v])])
+                        total = vectors.fmuladd(left, right[v], builder.load(acc[r][v]))
                         builder.store(total, acc[r][v])
                 builder.store(builder.gep(b_row, [b_k]), b_now)
                 builder.store(builder.gep(a_row, [a_k]), a_now)
 
         for r in rows:
-            row = builder.mul(c_i, _i64(r))
+            row = builder.mul(c_i, i64(r))
             for v, column in enumerate(columns):
                 value = builder.load(acc[r][v])
                 below = builder.fcmp_ordered("<", value, floor)  # false for NaN, which therefore stays
@@ -289,7 +259,7 @@ def panels(itemsize: int) -> np.ndarray:
 @intrinsic
 def _call(typingctx, address, C, c_i, A, table, a_k, offsets, S, K, B, b_k, bias, M, last, add, relu):
     def emit(context, builder, signature, args):
-        kind = ir.FunctionType(ir.VoidType(), [_i64] * 15)
+        kind = ir.FunctionType(ir.VoidType(), [i64] * 15)
         builder.call(builder.inttoptr(args[0], kind.as_pointer()), args[1:])
         return context.get_dummy_value()
 

@@ -1,0 +1,86 @@
+"""Vectors in emitted LLVM IR: what the micro-kernels (``tile.py``, ``_windows.py``, ``_transforms.py``, the
+window of ``pool.py``) are written in."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from llvmlite import ir
+from numba.core import cgutils
+
+i64, i32, bit = ir.IntType(64), ir.IntType(32), ir.IntType(1)
+
+
+class Vectors:
+    """Instructions on vectors of `width` floats of `size` bytes, and on int32 beside them.
+
+    Attributes
+    ----------
+    real, vector, places : LLVM types
+        A float, a vector of them, and a vector of as many int32.
+    """
+
+    def __init__(self, builder: ir.IRBuilder, size: int, width: int) -> None:
+        self._builder, self._size, self._width = builder, size, width
+        self.real: ir.Type = ir.FloatType() if size == 4 else ir.DoubleType()
+        self.vector, self.places = ir.VectorType(self.real, width), ir.VectorType(i32, width)
+        self._suffix = f"v{width}f{8 * size}"
+
+    def function(self, name: str, result: ir.Type, *arguments: ir.Type) -> Any:
+        """The intrinsic function ``llvm.<name>``."""
+        kind = ir.FunctionType(result, list(arguments))
+        return cgutils.get_or_insert_function(self._builder.module, kind, f"llvm.{name}")
+
+    def constant(self, number: float) -> Any:
+        """`number` in all lanes."""
+        return ir.Constant(self.vector, [self.real(float(number))] * self._width)
+
+    def splat(self, value: Any) -> Any:
+        """`value`, of any type, in all lanes of a vector of it."""
+        kind, lanes = ir.VectorType(value.type, self._width), ir.VectorType(i32, self._width)
+        one = self._builder.insert_element(ir.Constant(kind, ir.Undefined), value, i32(0))
+        return self._builder.shuffle_vector(one, one, ir.Constant(lanes, None))
+
+    def below(self, count: Any) -> Any:
+        """The mask of the lanes whose number is less than the int64 `count`."""
+        lane = ir.Constant(ir.VectorType(i64, self._width), [i64(i) for i in range(self._width)])
+        return self._builder.icmp_signed("<", lane, self.splat(count))
+
+    def fmuladd(self, a: Any, b: Any, c: Any) -> Any:
+        """``a * b + c``: one instruction where the CPU has one, a multiply and an add elsewhere."""
+        kind = self.vector
+        return self._builder.call(self.function(f"fmuladd.{self._suffix}", kind, kind, kind, kind), [a, b, c])
+
+    def magnitude(self, value: Any) -> Any:
+        return self._builder.call(self.function(f"fabs.{self._suffix}", self.vector, self.vector), [value])
+
+    def load(self, pointer: Any, mask: Any = None, otherwise: Any = None) -> Any:
+        """The vector at `pointer`, which need not be aligned; lanes outside `mask` are not read, but taken
+        from `otherwise` (zero where not given)."""
+        start = self._builder.bitcast(pointer, self.vector.as_pointer())
+        if mask is None:
+            value = self._builder.load(start)
+            value.align = self._size
+            return value
+        otherwise = ir.Constant(self.vector, None) if otherwise is None else otherwise
+        kinds = (start.type, i32, mask.type, self.vector)
+        function = self.function(f"masked.load.{self._suffix}.p0", self.vector, *kinds)
+        return self._builder.call(function, [start, i32(self._size), mask, otherwise])
+
+    def store(self, value: Any, pointer: Any, mask: Any = None) -> None:
+        """Write a vector of floats or of int32 to `pointer`, which need not be aligned; lanes outside `mask`
+        are left alone."""
+        start = self._builder.bitcast(pointer, value.type.as_pointer())
+        real = value.type == self.vector
+        size, suffix = (self._size, self._suffix) if real else (4, f"v{self._width}i32")
+        if mask is None:
+            self._builder.store(value, start).align = size
+            return
+        kinds = (value.type, start.type, i32, mask.type)
+        function = self.function(f"masked.store.{suffix}.p0", ir.VoidType(), *kinds)
+        self._builder.call(function, [value, start, i32(size), mask])
+
+    def beats(self, value: Any, held: Any) -> Any:
+        """Where `value` takes the place of a maximum `held`: it is larger, or NaN."""
+        above = self._builder.fcmp_ordered(">", value, held)
+        return self._builder.or_(above, self._builder.fcmp_unordered("uno", value, value))
