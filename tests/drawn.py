@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 
 from fastnn.kernels.cpu import activation, conv, conv_pool, linear, loss, norm, pool, random, update
+from fastnn.kernels.cpu._jit import jit
+from fastnn.kernels.cpu._turn import turn_all
 from fastnn.kernels.cpu._windows import passes
 from fastnn.kernels.cpu.tile import panels
 from tests import parity
@@ -109,6 +111,20 @@ def draw_window(d: Draw) -> Drawn:
     w = (np.ones if add else np.empty)((runs, length), d.dtype)
     image, values = np.ones(last + int(begins[-1]) + length, d.dtype), np.ones(count, d.dtype)
     return run_window, (w, image, begins, places, values, count, add, scatter)
+
+
+@jit
+def run_turn(x, out):
+    turn_all(x, out, x.dtype.type(0))
+    return out
+
+
+def draw_turn(d: Draw) -> Drawn:
+    rows, columns = d.size(), d.size()
+    return run_turn, (
+        d.rng.uniform(0.1, 1, (rows, columns)).astype(d.dtype),
+        np.empty((columns, rows), d.dtype),
+    )
 
 
 def draw_linear(d: Draw) -> Drawn:
@@ -287,7 +303,12 @@ def optimiser(name: str, states: int, *numbers: Any) -> Callable[[Draw], Drawn]:
 
 
 # masked by hand, lane for lane
-VECTORS: Calls = {"panel": draw_panel, "window": draw_window, "max_pool2d": draw_max_pool2d}
+VECTORS: Calls = {
+    "panel": draw_panel,
+    "window": draw_window,
+    "turn": draw_turn,
+    "max_pool2d": draw_max_pool2d,
+}
 OTHERS: Calls = {
     "linear": draw_linear,
     "linear_backward": draw_linear_backward,

@@ -6,6 +6,7 @@ in a loop under the kernels' own flags, as it does in a kernel: the compiler tur
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -93,6 +94,24 @@ def test_float32_is_accurate_where_the_curve_bends(name: str) -> None:
     for sign in (0, 1 << 31):  # every 23rd number
         bits = np.arange(first, end, 23, dtype=np.uint32) | np.uint32(sign)
         assert_within_bound(name, bits.view(np.float32), np.float64)
+
+
+def test_float32_erf_is_within_1_25_ulp_of_the_c_librarys_in_float64() -> None:
+    around = np.linspace(-4.5, 4.5, 200_001, dtype=np.float32)
+    tiny = np.exp(np.linspace(-100, 1, 20_001)).astype(np.float32)
+    x = np.concatenate([around, tiny, -tiny, np.array([0.84375, 3e38, -np.inf, np.inf], np.float32)])
+    exact = np.array([math.erf(value) for value in x.tolist()])
+    error = ulps(over("erf")(x), exact)
+    worst = int(np.argmax(error))
+    assert error[worst] <= 1.25, (x[worst], error[worst])
+
+
+def test_erf_keeps_nan_and_the_sign_of_zero() -> None:
+    for dtype in (np.float32, np.float64):
+        actual = over("erf")(np.array([np.nan, 0.0, -0.0], dtype))
+        assert np.isnan(actual[0])
+        np.testing.assert_array_equal(actual[1:], [0, 0])
+        np.testing.assert_array_equal(np.signbit(actual[1:]), [False, True])
 
 
 @wide_longdouble

@@ -1,5 +1,5 @@
-"""exp, tanh, sigmoid, log, log1p for float32 and float64, written so that LLVM turns a loop over them into
-vector code.
+"""exp, tanh, sigmoid, erf, log, log1p for float32 and float64, written so that LLVM turns a loop over them
+into vector code.
 
 A call to libm stops vectorisation; these are straight lines of arithmetic. e^x is 2^n e^r with n = round(x
 / ln 2) and |r| <= ln 2 / 2. e^r is its Taylor series up to the last term that a rounding would notice; n ln
@@ -52,6 +52,24 @@ _min4, _max4, _min8, _max8 = f4(-104), f4(89), f8(-746), f8(710)  # beyond: 0 an
 a2, a3, a4, a5, a6, a7 = _c4[2:]
 # tanh x / x - 1 over x^2, to 2^-29 of tanh x for |x| <= 9/16: a minimax fit
 t3, t5, t7, t9, t11 = map(f4, (-0.33333313, 0.13332452, -0.053837415, 0.021007406, -0.0061797425))
+# erf x / x - 1 over x^2 for |x| <= 27/32, and -log(1 - erf x) over x up to 4, where erf rounds to 1: minimax
+# fits, to 2^-27 and 2^-33 of erf x
+p0, p1, p2, p3, p4, p5 = map(
+    f4, (0.128379166, -0.376125753, 0.112827756, -0.0268051047, 0.0050556222, -0.000634291966)
+)
+q0, q1, q2, q3, q4, q5, q6, q7 = map(
+    f4,
+    (
+        -0.00015257347,
+        1.12940586,
+        0.633572578,
+        0.108026214,
+        -0.0249518622,
+        0.00410622591,
+        -0.000420851778,
+        1.98997313e-05,
+    ),
+)
 b2, b3, b4, b5, b6, b7, b8, b9, b10, b11, b12, b13 = _c8[2:]
 
 
@@ -125,6 +143,19 @@ def _tanh8(x):
     return t if abs(x) > f8(0) else x  # a zero keeps its sign, a NaN stays
 
 
+@inline(fastmath=EXACT)
+def _erf4(x):
+    z = x * x
+    small = x + x * (p0 + z * (p1 + z * (p2 + z * (p3 + z * (p4 + z * p5)))))
+    y = min(abs(x), f4(4))
+    g = q0 + y * (q1 + y * (q2 + y * (q3 + y * (q4 + y * (q5 + y * (q6 + y * q7))))))
+    n = (_round4 - g * _log2e4) - _round4
+    power = _power4(np.int32(n))
+    large = _one4 - (power + power * _tail4((-g - n * _high4) - n * _low4))
+    large = -large if x < 0 else large
+    return large if abs(x) > f4(0.84375) else small  # a zero keeps its sign, a NaN stays
+
+
 def exp(x):
     """e^x for a float32 or float64 inside a kernel."""
     raise NotImplementedError("for compiled code only")
@@ -132,6 +163,11 @@ def exp(x):
 
 def tanh(x):
     """tanh x, likewise."""
+    raise NotImplementedError("for compiled code only")
+
+
+def erf(x):
+    """The error function, likewise; for float64 it is the C library's."""
     raise NotImplementedError("for compiled code only")
 
 
@@ -148,6 +184,11 @@ def _exp(x):
 @overload(tanh)
 def _tanh(x):
     return (lambda x: _tanh4(x)) if x == types.float32 else (lambda x: _tanh8(x))
+
+
+@overload(erf)
+def _erf(x):
+    return (lambda x: _erf4(x)) if x == types.float32 else (lambda x: math.erf(x))
 
 
 @inline(fastmath=EXACT)

@@ -54,31 +54,56 @@ class Vectors:
     def magnitude(self, value: Any) -> Any:
         return self._builder.call(self.function(f"fabs.{self._suffix}", self.vector, self.vector), [value])
 
-    def load(self, pointer: Any, mask: Any = None, otherwise: Any = None) -> Any:
-        """The vector at `pointer`, which need not be aligned; lanes outside `mask` are not read, but taken
-        from `otherwise` (zero where not given)."""
-        start = self._builder.bitcast(pointer, self.vector.as_pointer())
+    def load(self, pointer: Any, mask: Any = None, otherwise: Any = None, kind: Any = None) -> Any:
+        """The vector at `pointer`, which need not be aligned, of floats or of another `kind` (`places`).
+
+        Lanes outside `mask` are not read, but taken from `otherwise` (zero where not given).
+        """
+        kind = self.vector if kind is None else kind
+        start = self._builder.bitcast(pointer, kind.as_pointer())
+        size, suffix = self._kind(kind)
         if mask is None:
             value = self._builder.load(start)
-            value.align = self._size
+            value.align = size
             return value
-        otherwise = ir.Constant(self.vector, None) if otherwise is None else otherwise
-        kinds = (start.type, i32, mask.type, self.vector)
-        function = self.function(f"masked.load.{self._suffix}.p0", self.vector, *kinds)
-        return self._builder.call(function, [start, i32(self._size), mask, otherwise])
+        otherwise = ir.Constant(kind, None) if otherwise is None else otherwise
+        function = self.function(f"masked.load.{suffix}.p0", kind, start.type, i32, mask.type, kind)
+        return self._builder.call(function, [start, i32(size), mask, otherwise])
 
     def store(self, value: Any, pointer: Any, mask: Any = None) -> None:
         """Write a vector of floats or of int32 to `pointer`, which need not be aligned; lanes outside `mask`
         are left alone."""
         start = self._builder.bitcast(pointer, value.type.as_pointer())
-        real = value.type == self.vector
-        size, suffix = (self._size, self._suffix) if real else (4, f"v{self._width}i32")
+        size, suffix = self._kind(value.type)
         if mask is None:
             self._builder.store(value, start).align = size
             return
         kinds = (value.type, start.type, i32, mask.type)
         function = self.function(f"masked.store.{suffix}.p0", ir.VoidType(), *kinds)
         self._builder.call(function, [value, start, i32(size), mask])
+
+    def _kind(self, vector: ir.Type) -> tuple[int, str]:
+        """The bytes of an element of a vector of this type, and its name in those of functions."""
+        return (self._size, self._suffix) if vector == self.vector else (4, f"v{self._width}i32")
+
+    def transposed(self, rows: list[Any]) -> list[Any]:
+        """The columns of a square of as many `rows` as a vector has lanes.
+
+        Squares of 2 x 2 are transposed, then of 4 x 4 made of these, and so on: each step exchanges lane
+        l + d of row i with lane l of row i + d.
+        """
+        width = self._width
+        for d in (1 << k for k in range(width.bit_length() - 1)):
+            upper = [lane + width - d if lane & d else lane for lane in range(width)]
+            lower = [lane + width if lane & d else lane + d for lane in range(width)]
+            kind = ir.VectorType(i32, width)
+            for i in (i for i in range(width) if not i & d):
+                pair = rows[i], rows[i + d]
+                rows[i], rows[i + d] = (
+                    self._builder.shuffle_vector(*pair, ir.Constant(kind, [i32(lane) for lane in chosen]))
+                    for chosen in (upper, lower)
+                )
+        return rows
 
     def beats(self, value: Any, held: Any) -> Any:
         """Where `value` takes the place of a maximum `held`: it is larger, or NaN."""

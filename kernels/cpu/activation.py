@@ -1,9 +1,8 @@
 """Activations and their gradients. The elementwise ones are one-line functions; the loop around them is
-written once.
+written once. (Softmax, which is not elementwise, is in ``_softmax.py``.)
 
 Arrays are walked in memory order whatever their axes: an elementwise result does not depend on where an
-element belongs, so channels-last memory costs nothing. Softmax works on rows, so its axis is brought to the
-end first.
+element belongs, so channels-last memory costs nothing.
 """
 
 from __future__ import annotations
@@ -11,14 +10,30 @@ from __future__ import annotations
 import functools
 import math
 
-import numpy as np
-
-from ._jit import inline, jit
-from ._math import exp, like
+from ._jit import inline, jit, wide_vectors
+from ._math import erf, exp, like
 from ._math import sigmoid as sigmoid_of
 from ._math import tanh as tanh_of
-from ._memory import empty_like, flat, plain
+from ._memory import empty_like, flat
+from ._softmax import log_softmax, log_softmax_backward, softmax, softmax_backward
 from .threads import parallel_for, pool
+
+__all__ = [
+    "gelu",
+    "gelu_backward",
+    "leaky_relu",
+    "leaky_relu_backward",
+    "log_softmax",
+    "log_softmax_backward",
+    "relu",
+    "relu_backward",
+    "sigmoid",
+    "sigmoid_backward",
+    "softmax",
+    "softmax_backward",
+    "tanh",
+    "tanh_backward",
+]
 
 _CHUNK = 16384  # elements in a task: a few µs of work
 _ROOT_HALF, _ROOT_2_OVER_PI, _ROOT_2PI, _CUBIC = (
@@ -52,7 +67,7 @@ def _tanh(x, s):
 
 @inline
 def _gelu(x, s):
-    return x * like(x, 0.5) * (like(x, 1) + math.erf(x * like(x, _ROOT_HALF)))
+    return x * like(x, 0.5) * (like(x, 1) + erf(x * like(x, _ROOT_HALF)))
 
 
 @inline
@@ -86,7 +101,7 @@ def _tanh_slope(g, y, s):
 def _gelu_slope(g, x, s):
     half = like(g, 0.5)
     density = exp(-half * x * x) * like(g, 1 / _ROOT_2PI)
-    return g * (half * (like(g, 1) + math.erf(x * like(g, _ROOT_HALF))) + x * density)
+    return g * (half * (like(g, 1) + erf(x * like(g, _ROOT_HALF))) + x * density)
 
 
 @inline
@@ -104,6 +119,7 @@ def _map(name):
 
     @inline
     def chunk(t, x, out, s):
+        wide_vectors()
         begin, end = t * _CHUNK, (t + 1) * _CHUNK
         part, result = x[begin:end], out[begin:end]
         for i in range(result.size):
@@ -123,6 +139,7 @@ def _map_backward(name):
 
     @inline
     def chunk(t, grad, saved, out, s):
+        wide_vectors()
         begin, end = t * _CHUNK, (t + 1) * _CHUNK
         slope, kept, result = grad[begin:end], saved[begin:end], out[begin:end]
         for i in range(result.size):
@@ -162,6 +179,7 @@ def finish(values, code):
     One array, since with an input and an output the compiler would have to fear that they overlap, which
     here they do.
     """
+    wide_vectors()
     if code == 2:
         for i in range(values.size):
             values[i] = sigmoid_of(values[i])
@@ -223,130 +241,3 @@ def tanh_backward(grad, out):
 
 def gelu_backward(grad, x, approximate):
     return _backward("_gelu_tanh_slope" if approximate == "tanh" else "_gelu_slope", grad, x)
-
-
-@inline
-def softmax_of_rows(x, out, peaks, totals):
-    """Write ``exp(x - max)`` of each row to `out`, the row's maximum to `peaks` and its sum to `totals`.
-
-    The exponentials are taken over all rows at once: ten classes are fewer than a vector has lanes.
-    """
-    for i in range(x.shape[0]):
-        peak = x[i, 0]
-        for j in range(x.shape[1]):
-            if x[i, j] > peak or x[i, j] != x[i, j]:  # a NaN wins, and then stays: nothing is greater
-                peak = x[i, j]
-        peaks[i] = peak
-        for j in range(x.shape[1]):
-            out[i, j] = x[i, j] - peak
-    powers = out.reshape(out.size)
-    for i in range(powers.size):
-        powers[i] = exp(powers[i])
-    for i in range(x.shape[0]):
-        total = like(x[i, 0], 0)
-        for j in range(x.shape[1]):
-            total += out[i, j]
-        totals[i] = total
-
-
-@inline
-def _softmax_rows(t, rows, x, out):
-    x, out = x[t * rows : (t + 1) * rows], out[t * rows : (t + 1) * rows]
-    peaks, totals = np.empty(x.shape[0], x.dtype), np.empty(x.shape[0], x.dtype)
-    softmax_of_rows(x, out, peaks, totals)
-    for i in range(x.shape[0]):
-        scale = like(totals[i], 1) / totals[i]
-        for j in range(x.shape[1]):
-            out[i, j] *= scale
-
-
-@inline
-def _log_softmax_rows(t, rows, x, out):
-    x, out = x[t * rows : (t + 1) * rows], out[t * rows : (t + 1) * rows]
-    peaks, totals = np.empty(x.shape[0], x.dtype), np.empty(x.shape[0], x.dtype)
-    softmax_of_rows(x, out, peaks, totals)
-    for i in range(x.shape[0]):
-        log_total = np.log(totals[i])
-        for j in range(x.shape[1]):
-            out[i, j] = (x[i, j] - peaks[i]) - log_total
-
-
-@inline
-def _softmax_backward_rows(t, rows, grad, y, out):
-    for i in range(t * rows, min((t + 1) * rows, y.shape[0])):
-        dot = y.dtype.type(0)
-        for j in range(y.shape[1]):
-            dot += grad[i, j] * y[i, j]
-        for j in range(y.shape[1]):
-            out[i, j] = y[i, j] * (grad[i, j] - dot)
-
-
-@inline
-def _log_softmax_backward_rows(t, rows, grad, y, out):
-    for i in range(t * rows, min((t + 1) * rows, y.shape[0])):
-        total = y.dtype.type(0)
-        for j in range(y.shape[1]):
-            total += grad[i, j]
-        for j in range(y.shape[1]):
-            out[i, j] = grad[i, j] - exp(y[i, j]) * total
-
-
-@inline
-def rows_per_chunk(columns):
-    """How many rows make one task."""
-    return max(1, _CHUNK // max(4 * columns, 1))
-
-
-@jit
-def _softmax(pool, x, out, log):
-    rows = rows_per_chunk(x.shape[1])
-    count = (x.shape[0] + rows - 1) // rows
-    if log:
-        parallel_for(pool, count, _log_softmax_rows, (rows, x, out))
-    else:
-        parallel_for(pool, count, _softmax_rows, (rows, x, out))
-
-
-@jit
-def _softmax_backward(pool, grad, y, out, log):
-    rows = rows_per_chunk(y.shape[1])
-    count = (y.shape[0] + rows - 1) // rows
-    if log:
-        parallel_for(pool, count, _log_softmax_backward_rows, (rows, grad, y, out))
-    else:
-        parallel_for(pool, count, _softmax_backward_rows, (rows, grad, y, out))
-
-
-def _rows(x, axis):
-    """`x` as a C-contiguous matrix whose rows run along `axis`."""
-    moved = np.moveaxis(x, axis, -1)
-    return (
-        plain(moved).reshape(-1, x.shape[axis]) if x.size else np.empty((0, max(x.shape[axis], 1)), x.dtype)
-    )
-
-
-def _along_rows(kernel, arrays, axis, log):
-    out = empty_like(arrays[0])
-    moved = np.moveaxis(out, axis, -1)
-    memory = moved if moved.flags.carray else np.empty(moved.shape, out.dtype)
-    if out.size:
-        kernel(pool(), *(_rows(a, axis) for a in arrays), memory.reshape(-1, out.shape[axis]), log)
-    if memory is not moved:
-        moved[...] = memory
-    return out
-
-
-def softmax(x, axis):
-    return _along_rows(_softmax, [x], axis, False)
-
-
-def log_softmax(x, axis):
-    return _along_rows(_softmax, [x], axis, True)
-
-
-def softmax_backward(grad, out, axis):
-    return _along_rows(_softmax_backward, [grad, out], axis, False)
-
-
-def log_softmax_backward(grad, out, axis):
-    return _along_rows(_softmax_backward, [grad, out], axis, True)

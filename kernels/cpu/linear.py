@@ -25,7 +25,7 @@ from .threads import parallel_for, pool, share_out
 from .tile import multiply, panels
 
 _FLOPS = 400_000  # of a task at least, about 2 µs: four times what handing it out costs
-_DEPTH, _TURNED_DEPTH = 256, 128  # terms of the reduction in one block at most; where A is a transpose
+_DEPTH = 128  # terms of the reduction in one block at most: so much of a panel of B fills half the L1 cache
 _PACK_ROWS = 96  # of C, from which on B is packed, if its rows are a multiple of so many bytes long:
 _APART = 1024  # then they fall into few cache sets
 _BLOCK = 1 << 19  # bytes of C in one task
@@ -73,9 +73,8 @@ def _rows_task(t, block, tiles, a, transposed, b, packed, bias, c, sums, code):
     stride, a_k = (1, M) if transposed else (K, 1)
     table = stride * np.arange(rows)
     no_offset = np.zeros(1, np.int64)
-    deepest = _TURNED_DEPTH if transposed else _DEPTH
-    for k in range(begin, max(end, begin + 1), deepest):
-        depth = min(deepest, end - k)
+    for k in range(begin, max(end, begin + 1), _DEPTH):
+        depth = min(_DEPTH, end - k)
         A = a.ctypes.data + (k * M + first if transposed else first * K + k) * size
         relu = code == 1 and k + depth >= K and not len(sums)
         for j in range(0, N, width):

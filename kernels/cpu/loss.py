@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from ._jit import inline, jit
+from ._jit import inline, jit, wide_vectors
 from ._math import exp, like, log1p
 from ._memory import empty, plain
-from .activation import softmax_of_rows
+from ._softmax import log_of_total, softmax_of_rows
 from .threads import parallel_for, pool
 
 _CHUNK = 16384  # elements in a task
@@ -27,13 +27,12 @@ def _cross_entropy_rows(t, rows, logits, targets, grad, parts, scale):
     begin, end = t * rows, (t + 1) * rows
     x, out, labels = logits[begin:end], grad[begin:end], targets[begin:end]
     peaks, totals = np.empty(x.shape[0], x.dtype), np.empty(x.shape[0], x.dtype)
-    softmax_of_rows(x, out, peaks, totals)
+    softmax_of_rows(x, out, peaks, totals, scale, False)
+    for i in range(x.shape[0]):
+        totals[i] = log_of_total(totals[i])
     loss = 0.0
     for i in range(x.shape[0]):
-        loss += np.float64((peaks[i] - x[i, labels[i]]) + np.log(totals[i]))
-        factor = scale / totals[i]
-        for j in range(x.shape[1]):
-            out[i, j] *= factor
+        loss += np.float64((peaks[i] - x[i, labels[i]]) + totals[i])
         out[i, labels[i]] -= scale
     parts[t] = loss
 
@@ -49,16 +48,15 @@ def _soft_cross_entropy_rows(t, rows, logits, targets, grad, parts, scale):
     begin, end = t * rows, (t + 1) * rows
     x, out, goal = logits[begin:end], grad[begin:end], targets[begin:end]
     peaks, totals = np.empty(x.shape[0], x.dtype), np.empty(x.shape[0], x.dtype)
-    softmax_of_rows(x, out, peaks, totals)
+    softmax_of_rows(x, out, peaks, totals, like(scale, 1), False)
     loss = 0.0
     for i in range(x.shape[0]):
-        mass, log_total = like(scale, 0), np.log(totals[i])
+        mass, log_total = like(scale, 0), log_of_total(totals[i])
         for j in range(x.shape[1]):
             mass += goal[i, j]
             loss += np.float64(goal[i, j] * ((peaks[i] - x[i, j]) + log_total))
-        factor = mass / totals[i]
         for j in range(x.shape[1]):
-            out[i, j] = scale * (out[i, j] * factor - goal[i, j])
+            out[i, j] = scale * (out[i, j] * mass - goal[i, j])
     parts[t] = loss
 
 
@@ -70,6 +68,7 @@ def _soft_cross_entropy(pool, logits, targets, grad, parts, scale, rows):
 
 @inline
 def _sigmoid_chunk(t, x, z, grad, parts, scale):
+    wide_vectors()
     # softplus(x) - z x, as max(x, 0) - z x + log(1 + e^-|x|): no intermediate overflows
     loss = 0.0
     for begin in range(t * _CHUNK, min((t + 1) * _CHUNK, x.size), _BLOCK):

@@ -8,116 +8,24 @@ is dropped. A task is one image or, in the forward pass, a part of its rows.
 from __future__ import annotations
 
 import functools
-import math
 
 import numpy as np
-from llvmlite import ir
-from numba import types
-from numba.core import cgutils
-from numba.extending import intrinsic
 
 from fastnn.kernels.reference._shared import pooled_shape
 
 from ._jit import inline, jit
 from ._memory import empty_nchw, nhwc, plain
-from ._vectors import Vectors, bit, i32, i64
+from ._pool_window import make_window_max, spread_window
+from ._turn import lanes_of
 from .threads import parallel_for, pool, row_blocks
 from .tile import lanes
-
-
-def _make_window_max(size):
-    """The intrinsic that takes the maximum over a window for a vector of channels, and where it was.
-
-    Numba's own loop over channels would not be vector code below a vector's width (LeNet has 6 channels),
-    and there every pixel would pay for a scalar loop. Channels past the last are masked in every load and
-    store.
-    """
-    width = lanes(size)
-
-    def emit(context, builder, signature, args):
-        (
-            source,
-            out,
-            where,
-            channels,
-            first_row,
-            rows,
-            row_step,
-            first_column,
-            columns,
-            column_step,
-            row,
-            pixel,
-        ) = args
-        vectors = Vectors(builder, size, width)
-        mask, lowest = vectors.below(channels), vectors.constant(-math.inf)
-        best = cgutils.alloca_once_value(builder, lowest)
-        index = cgutils.alloca_once_value(builder, ir.Constant(vectors.places, None))
-        base = builder.inttoptr(source, vectors.real.as_pointer())
-
-        def tap(f, q):
-            """The values of tap (f, q), and its place in the image."""
-            y = builder.add(first_row, builder.mul(f, row_step))
-            x = builder.add(first_column, builder.mul(q, column_step))
-            place = builder.add(builder.mul(y, row), x)
-            value = vectors.load(builder.gep(base, [builder.mul(place, pixel)]), mask, lowest)
-            return value, vectors.splat(builder.trunc(place, i32))
-
-        def is_two(n):
-            return builder.icmp_signed("==", n, i64(2))
-
-        # A window of 2 x 2, which almost all are, is a straight line; a loop for each would take three times
-        # as long.
-        with builder.if_else(builder.and_(is_two(rows), is_two(columns))) as (four, any_number):
-            with four:
-                held, here = tap(i64(0), i64(0))
-                for f, q in ((0, 1), (1, 0), (1, 1)):
-                    value, place = tap(i64(f), i64(q))
-                    wins = vectors.beats(value, held)
-                    held, here = builder.select(wins, value, held), builder.select(wins, place, here)
-                builder.store(held, best)
-                builder.store(here, index)
-            with any_number:
-                seen = cgutils.alloca_once_value(builder, bit(0))
-                builder.store(bit(0), seen)
-                builder.store(lowest, best)
-                with cgutils.for_range(builder, rows) as f, cgutils.for_range(builder, columns) as q:
-                    value, place = tap(f.index, q.index)
-                    first = vectors.splat(builder.not_(builder.load(seen)))  # wins, even if it is -inf
-                    wins = builder.or_(vectors.beats(value, builder.load(best)), first)
-                    builder.store(builder.select(wins, value, builder.load(best)), best)
-                    builder.store(builder.select(wins, place, builder.load(index)), index)
-                    builder.store(bit(1), seen)
-        vectors.store(builder.load(best), builder.inttoptr(out, vectors.vector.as_pointer()), mask)
-        vectors.store(builder.load(index), builder.inttoptr(where, vectors.places.as_pointer()), mask)
-        return context.get_dummy_value()
-
-    @intrinsic
-    def window_max(
-        typingctx,
-        source,
-        out,
-        where,
-        channels,
-        first_row,
-        rows,
-        row_step,
-        first_column,
-        columns,
-        column_step,
-        row,
-        pixel,
-    ):
-        return types.void(*[types.int64] * 12), emit
-
-    return window_max
 
 
 @functools.cache
 def max_rows(size):
     """The function that pools rows of one image, for floats of `size` bytes: `image`, `out` and `where` are
     the addresses of its first row and of the first rows of its results."""
-    window_max = _make_window_max(size)
+    window_max = make_window_max(size)
     width = lanes(size)
 
     @inline
@@ -166,12 +74,36 @@ def _inside(start, taps, step, size):
 
 
 @inline
+def _spread(image, grad, indices):
+    """The gradient of windows of 2 x 2 side by side, where every pixel is written once; or False, where
+    `indices` do not come from such windows."""
+    (OH, OW, C), W = grad.shape, image.shape[1]
+    real, size = grad.dtype.type(0), grad.itemsize
+    width = lanes_of(real)
+    strays = 0
+    for oy in range(OH):
+        for ox in range(OW):
+            place = 2 * (oy * W + ox)
+            slopes, places = (oy * OW + ox) * C, image.ctypes.data + place * C * size
+            for c in range(0, C, width):
+                strays += spread_window(real, grad.ctypes.data + (slopes + c) * size,
+                                        indices.ctypes.data + (slopes + c) * 4, places + c * size, place, W,
+                                        C, C - c)  # fmt: skip
+        if strays:
+            return False
+    return True
+
+
+@inline
 def _max_backward_image(n, grad, indices, out):
     _, H, W, C = out.shape
+    _, OH, OW, _ = grad.shape
+    if 2 * OH == H and 2 * OW == W and _spread(out[n], grad[n], indices[n]):
+        return
     image = out[n].reshape(H * W, C)
     image[:] = 0
-    for oy in range(grad.shape[1]):
-        for ox in range(grad.shape[2]):
+    for oy in range(OH):
+        for ox in range(OW):
             for c in range(C):
                 image[indices[n, oy, ox, c], c] += grad[n, oy, ox, c]
 
@@ -221,9 +153,14 @@ def _average(pool, blocks, x, out, geometry):
 def _average_backward_image(n, grad, out, geometry):
     KH, KW, sh, sw, ph, pw, count_include_pad = geometry
     _, H, W, C = out.shape
-    out[n] = 0
+    reached = (
+        0  # rows, each zeroed shortly before a first window reaches it: it is then still in the L1 cache
+    )
     for oy in range(grad.shape[1]):
         y0, y1, rows = _window(oy, KH, sh, ph, H, count_include_pad)
+        if y1 > reached:
+            out[n, reached:y1] = 0
+            reached = y1
         for ox in range(grad.shape[2]):
             z0, z1, columns = _window(ox, KW, sw, pw, W, count_include_pad)
             share = out.dtype.type(1) / out.dtype.type(rows * columns)
@@ -231,6 +168,7 @@ def _average_backward_image(n, grad, out, geometry):
                 for z in range(z0, z1):
                     for c in range(C):
                         out[n, y, z, c] += grad[n, oy, ox, c] * share
+    out[n, reached:] = 0
 
 
 @jit

@@ -1,0 +1,190 @@
+"""Softmax and its logarithm: rows of exponentials, scaled to the sum of one.
+
+A vector is as wide as 16 classes, and most networks have fewer. Short rows are therefore turned: a task
+transposes its part of the matrix (``_turn.py``), works on all rows at once, and transposes the results back.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ._jit import inline, jit, wide_vectors
+from ._math import exp, like, log
+from ._memory import empty_like, plain
+from ._turn import lanes_of, turn_all
+from .threads import parallel_for, pool
+
+_CHUNK = 4096  # elements in a task
+_SHORT = 64  # columns
+
+
+@inline
+def log_of_total(total):
+    """log of a sum of exponentials of which the largest is one, or of NaN."""
+    return log(total) if total == total else total
+
+
+@inline
+def _short_rows(x, out, peaks, totals, scale, logarithm):
+    wide_vectors()
+    rows, columns = x.shape
+    turned, powers = np.empty((columns, rows), x.dtype), np.empty((columns, rows), x.dtype)
+    factors = np.empty(rows, x.dtype)
+    turn_all(x, turned, scale)
+    for i in range(rows):
+        peaks[i] = turned[0, i]
+        totals[i] = 0
+    for j in range(1, columns):
+        for i in range(rows):
+            value = turned[j, i]
+            peaks[i] = value if value > peaks[i] or value != value else peaks[i]
+    for j in range(columns):
+        for i in range(rows):
+            power = exp(turned[j, i] - peaks[i])
+            powers[j, i] = power
+            totals[i] += power
+    if logarithm:
+        for i in range(rows):
+            factors[i] = log_of_total(totals[i])
+        for j in range(columns):
+            for i in range(rows):
+                powers[j, i] = (turned[j, i] - peaks[i]) - factors[i]
+    else:
+        for i in range(rows):
+            factors[i] = scale / totals[i]
+        for j in range(columns):
+            for i in range(rows):
+                powers[j, i] *= factors[i]
+    turn_all(powers, out, scale)
+
+
+@inline
+def _long_rows(x, out, peaks, totals, scale, logarithm):
+    wide_vectors()
+    width = lanes_of(scale)
+    best = np.empty(width, x.dtype)
+    for i in range(x.shape[0]):
+        row, result = x[i], out[i]
+        whole = row.size // width * width
+        for lane in range(width):
+            best[lane] = row[lane]
+        for j in range(width, whole, width):
+            for lane in range(width):
+                value = row[j + lane]
+                best[lane] = value if value > best[lane] or value != value else best[lane]
+        peak = best[0]
+        for lane in range(width):
+            peak = best[lane] if best[lane] > peak or best[lane] != best[lane] else peak
+        for j in range(whole, row.size):
+            peak = row[j] if row[j] > peak or row[j] != row[j] else peak
+        for j in range(row.size):
+            result[j] = exp(row[j] - peak)
+        total = like(scale, 0)
+        for j in range(row.size):
+            total += result[j]
+        if logarithm:
+            shift = log_of_total(total)
+            for j in range(row.size):
+                result[j] = (row[j] - peak) - shift
+        else:
+            factor = scale / total
+            for j in range(row.size):
+                result[j] *= factor
+        peaks[i], totals[i] = peak, total
+
+
+@inline
+def softmax_of_rows(x, out, peaks, totals, scale, logarithm):
+    """Write ``scale * softmax(x)`` to `out`, or with `logarithm` ``log softmax(x)``; each row's maximum to
+    `peaks`, and to `totals` the sum of ``exp(x - maximum)``.
+
+    A NaN wins the maximum, and then stays: nothing is greater.
+    """
+    if x.shape[1] <= _SHORT:
+        _short_rows(x, out, peaks, totals, scale, logarithm)
+    else:
+        _long_rows(x, out, peaks, totals, scale, logarithm)
+
+
+@inline
+def _rows_task(t, rows, x, out, scale, logarithm):
+    x, out = x[t * rows : (t + 1) * rows], out[t * rows : (t + 1) * rows]
+    peaks, totals = np.empty(x.shape[0], x.dtype), np.empty(x.shape[0], x.dtype)
+    softmax_of_rows(x, out, peaks, totals, scale, logarithm)
+
+
+@inline
+def rows_per_chunk(columns):
+    """How many rows make one task."""
+    return max(1, _CHUNK // max(columns, 1))
+
+
+@jit
+def _softmax(pool, x, out, scale, logarithm):
+    rows = rows_per_chunk(x.shape[1])
+    parallel_for(pool, (x.shape[0] + rows - 1) // rows, _rows_task, (rows, x, out, scale, logarithm))
+
+
+@inline
+def _softmax_backward_rows(t, rows, grad, y, out):
+    for i in range(t * rows, min((t + 1) * rows, y.shape[0])):
+        dot = y.dtype.type(0)
+        for j in range(y.shape[1]):
+            dot += grad[i, j] * y[i, j]
+        for j in range(y.shape[1]):
+            out[i, j] = y[i, j] * (grad[i, j] - dot)
+
+
+@inline
+def _log_softmax_backward_rows(t, rows, grad, y, out):
+    for i in range(t * rows, min((t + 1) * rows, y.shape[0])):
+        total = y.dtype.type(0)
+        for j in range(y.shape[1]):
+            total += grad[i, j]
+        for j in range(y.shape[1]):
+            out[i, j] = grad[i, j] - exp(y[i, j]) * total
+
+
+@jit
+def _softmax_backward(pool, grad, y, out, logarithm):
+    rows = rows_per_chunk(y.shape[1])
+    count = (y.shape[0] + rows - 1) // rows
+    if logarithm:
+        parallel_for(pool, count, _log_softmax_backward_rows, (rows, grad, y, out))
+    else:
+        parallel_for(pool, count, _softmax_backward_rows, (rows, grad, y, out))
+
+
+def _rows(x, axis):
+    """`x` as a C-contiguous matrix whose rows run along `axis`."""
+    moved = np.moveaxis(x, axis, -1)
+    return (
+        plain(moved).reshape(-1, x.shape[axis]) if x.size else np.empty((0, max(x.shape[axis], 1)), x.dtype)
+    )
+
+
+def _along_rows(kernel, arrays, axis, *options):
+    out = empty_like(arrays[0])
+    moved = np.moveaxis(out, axis, -1)
+    memory = moved if moved.flags.carray else np.empty(moved.shape, out.dtype)
+    if out.size:
+        kernel(pool(), *(_rows(a, axis) for a in arrays), memory.reshape(-1, out.shape[axis]), *options)
+    if memory is not moved:
+        moved[...] = memory
+    return out
+
+
+def softmax(x, axis):
+    return _along_rows(_softmax, [x], axis, x.dtype.type(1), False)
+
+
+def log_softmax(x, axis):
+    return _along_rows(_softmax, [x], axis, x.dtype.type(1), True)
+
+
+def softmax_backward(grad, out, axis):
+    return _along_rows(_softmax_backward, [grad, out], axis, False)
+
+
+def log_softmax_backward(grad, out, axis):
+    return _along_rows(_softmax_backward, [grad, out], axis, True)
