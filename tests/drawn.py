@@ -204,6 +204,28 @@ def draw_conv_pool(d: Draw) -> Drawn:
     return conv_pool_both_ways, (x, weight, bias, geometry, pooling, name, d.flag(), out)
 
 
+def draw_narrow(d: Draw) -> Drawn:
+    """A convolution with few filters under windows of 2 x 2, for which ``_narrow.py`` is."""
+    filters, kernel = d.whole(1, 8), (d.whole(1, 5), d.whole(1, 5))
+    padding = tuple(d.whole(0, k // 2) for k in kernel)
+    size = tuple(
+        2 * d.whole(1, 20) + k - 1 - 2 * p + d.whole(0, 1) for k, p in zip(kernel, padding, strict=True)
+    )
+    x = d.image(d.whole(1, 18), d.whole(1, 3), *(max(1, n) for n in size))
+    weight = d.array(filters, x.shape[1], *kernel)
+    name = [None, "relu", "tanh"][d.whole(0, 2)]
+    pooling = (2, 2), (2, 2), (0, 0), (1, 1), False
+    geometry = (1, 1), padding, (1, 1), 1
+    return conv_pool.conv2d_max_pool2d, (
+        x,
+        weight,
+        d.array(filters) if d.flag() else None,
+        geometry,
+        pooling,
+        name,
+    )
+
+
 def draw_im2col(d: Draw) -> Drawn:
     kernel, stride, padding, gap, image, _ = draw_windows(d)
     return conv.im2col, (d.image(d.whole(1, 3), d.whole(1, 5), *image), kernel, stride, padding, gap)
@@ -315,6 +337,7 @@ OTHERS: Calls = {
     "conv2d": draw_conv2d,
     "conv2d_backward": draw_conv2d_backward,
     "conv2d_max_pool2d": draw_conv_pool,
+    "conv2d_max_pool2d, few filters": draw_narrow,
     "im2col": draw_im2col,
     "col2im": draw_col2im,
     "avg_pool2d": draw_avg_pool2d,

@@ -153,9 +153,13 @@ def plan(image, kernel_size, size, stride, corner, step, dilation, groups, share
 
 
 def scratches(tasks, size, x, geometry):
-    """A scratch of `size` pixels for each task; a token one where images are read directly."""
-    direct = geometry[-1]
-    return aligned((1, 1, 1, 1) if direct else (tasks, *size, x.shape[3]), x.dtype)
+    """Memory for `tasks` images of `size` pixels, or a stand-in where windows are read from the images."""
+    if geometry[-1]:
+        return _NO_SCRATCH[x.dtype]
+    return aligned((tasks, *size, x.shape[3]), x.dtype)
+
+
+_NO_SCRATCH = {np.dtype(t): np.empty((1, 1, 1, 1), t) for t in (np.float32, np.float64)}
 
 
 def gradients(shape, dtype, out):

@@ -10,6 +10,7 @@ from numba import types
 from numba.extending import intrinsic
 
 from ._jit import inline
+from ._math import itemsize
 from ._vectors import Vectors, i64
 from .tile import lanes
 
@@ -53,11 +54,17 @@ def _turn(typingctx, real, source, source_row, rows, columns, target, target_row
 
 
 @inline
-def turn_all(x, out, real):
-    """``out = x.T``, for C-contiguous arrays of floats of the type of `real`."""
-    width, size = lanes_of(real), x.itemsize
-    rows, columns = x.shape
+def turn_part(real, source, source_row, rows, columns, target, target_row):
+    """The formula of :func:`_turn` for any number of rows and columns."""
+    width, size = lanes_of(real), itemsize(real)
     for i in range(0, rows, width):
         for j in range(0, columns, width):
-            _turn(real, x.ctypes.data + (i * columns + j) * size, columns, min(width, rows - i),
-                 min(width, columns - j), out.ctypes.data + (j * rows + i) * size, rows)  # fmt: skip
+            _turn(real, source + (i * source_row + j) * size, source_row, min(width, rows - i),
+                  min(width, columns - j), target + (j * target_row + i) * size, target_row)  # fmt: skip
+
+
+@inline
+def turn_all(x, out, real):
+    """``out = x.T``, for C-contiguous arrays of floats of the type of `real`."""
+    rows, columns = x.shape
+    turn_part(real, x.ctypes.data, columns, rows, columns, out.ctypes.data, rows)

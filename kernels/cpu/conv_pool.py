@@ -14,12 +14,13 @@ one after the other.
 from __future__ import annotations
 
 import functools
+from typing import NamedTuple
 
 import numpy as np
 
 from fastnn.kernels.reference._shared import pooled_shape
 
-from . import _winograd, conv, pool
+from . import _narrow, _winograd, conv, pool
 from ._conv_columns import by_output
 from ._conv_rows import (
     CHUNKS,
@@ -99,45 +100,56 @@ def _forward_kernel(size):
     return kernel
 
 
-@functools.lru_cache(maxsize=1024)  # a network asks for the same few at every step
-def _sizes(image, kernel_size, convolution, pooling):
-    """(OH, OW) of the convolution, (PH, PW) of the result, and whether windows are 2 x 2 side by side."""
-    between = output_size(image, kernel_size, *convolution[:3])
-    axes = zip(between, *pooling[:4], strict=True)
-    size = tuple([pooled_shape(*axis, pooling[4]) for axis in axes])
-    return between, size, pooling[:4] == _HALVING and (between[0] // 2, between[1] // 2) == size
-
-
 def conv2d_max_pool2d(x, weight, bias, convolution, pooling, activation):
-    stride, padding, dilation, groups = convolution
-    between, size, halved = _sizes(x.shape[2:], weight.shape[2:], convolution, pooling)
-    memory, out = empty_nchw(len(x), len(weight), *size, x.dtype)
-    where, indices = empty_nchw(len(x), len(weight), *size, _INT32)
+    x, filters, code = nhwc(x), filters_of(weight), CODES[activation]
+    options = filters.shape, convolution, pooling, x.itemsize
+    plan = _plan(x.shape, *options)
+    memory, out = empty_nchw(*plan.out, x.dtype)
+    where, indices = empty_nchw(*plan.out, _INT32)
     if out.size == 0:
         return out, indices
-    x, filters, bias = nhwc(x), filters_of(weight), none(x.dtype) if bias is None else plain(bias)
-    rest = convolution, pooling, CODES[activation]
-    options = (x.itemsize, between, stride, (1, 1), dilation, groups)
-    if halved and _winograd.pays(x.shape, filters.shape, *options):
-        again = _winograd.run(x, filters, bias, memory, where, padding, between, rest[-1])
-        _winograd.redo(again, x, (memory, where), lambda x, part: _run_direct(x, filters, bias, part, *rest))
+    bias = none(x.dtype) if bias is None else plain(bias)
+    if plan.winograd:
+        again = _winograd.run(x, filters, bias, memory, where, convolution[1], plan.between, code)
+
+        def direct(x, results):
+            _run_direct(x, filters, bias, results, _plan(x.shape, *options), code)
+
+        _winograd.redo(again, x, (memory, where), direct)
+    elif plan.narrow:
+        _narrow.run(x, filters, bias, (memory, where), convolution[1], plan.between[1], code)
     else:
-        _run_direct(x, filters, bias, (memory, where), *rest)
+        _run_direct(x, filters, bias, (memory, where), plan, code)
     return out, indices
 
 
-@functools.lru_cache(maxsize=1024)
-def _layout(shape, filters, convolution, pooling, itemsize):
-    """How :func:`_forward_kernel` goes about NHWC images and (1, KH, KW, C, O) filters of these shapes.
+class _Plan(NamedTuple):
+    """How to go about NHWC images and (1, KH, KW, C, O) filters of certain shapes."""
 
-    Its cut, geometry, (OH, OW) and window; pixels of a scratch for an image; the shape of those for pieces.
-    """
+    out: tuple[int, int, int, int]  # (N, O, PH, PW)
+    winograd: bool  # which of the two ways, or neither
+    narrow: bool
+    cut: tuple[int, int, int]  # this and the next three are as in `_forward_kernel`
+    geometry: tuple
+    between: tuple[int, int]
+    window: tuple
+    image: tuple[int, int]  # pixels of a scratch for images
+    pieces: tuple[int, int, int, int]  # the scratch for results of the convolution
+
+
+@functools.lru_cache(maxsize=1024)  # a network asks for the same few at every step
+def _plan(shape, filters, convolution, pooling, itemsize):
     stride, padding, dilation, groups = convolution
     kernel_size, pool_stride, pool_padding, pool_dilation, _ = pooling
     N, O = shape[0], filters[4]
-    between, (PH, _), _ = _sizes(shape[1:3], filters[1:3], convolution, pooling)
+    between = output_size(shape[1:3], filters[1:3], stride, padding, dilation)
+    axes = zip(between, *pooling[:4], strict=True)
+    PH, PW = (pooled_shape(*axis, pooling[4]) for axis in axes)
+    halved = pooling[:4] == _HALVING and (between[0] // 2, between[1] // 2) == (PH, PW)
+    winograd = halved and _winograd.pays(shape, filters, itemsize, between, stride, (1, 1), dilation, groups)
+    narrow = halved and _narrow.pays(filters, itemsize, (PH, PW), stride, dilation, groups)
     blocks = row_blocks(N, PH)
-    tasks, unit = min(N * blocks, TASKS), (PH + blocks - 1) // blocks
+    tasks, unit = min(N * blocks, TASKS), (PH + blocks - 1) // max(blocks, 1)
     reach = pool_dilation[0] * (kernel_size[0] - 1) + 1  # rows that a row of windows reads
 
     def rows(count):  # of the convolution, under so many rows of windows
@@ -145,21 +157,22 @@ def _layout(shape, filters, convolution, pooling, itemsize):
 
     step = unit  # rows that overlap would be computed once for each piece
     if reach <= pool_stride[0]:
-        step = max(1, min(unit, _PIECE // (pool_stride[0] * between[1] * O * itemsize)))
+        step = max(1, min(unit, _PIECE // max(pool_stride[0] * between[1] * O * itemsize, 1)))
     options = (stride, padding, (1, 1), dilation, groups, True, rows(unit))
-    geometry, size = plan(shape[1:3], filters[1:3], between, *options)
+    geometry, image = plan(shape[1:3], filters[1:3], between, *options)
     window = (*kernel_size, *pool_stride, *pool_padding, *pool_dilation)
-    return (tasks, blocks, step), geometry, between, window, size, (tasks, rows(step), between[1], O)
+    pieces = (tasks, rows(step), between[1], O)
+    return _Plan(
+        (N, O, PH, PW), winograd, narrow, (tasks, blocks, step), geometry, between, window, image, pieces
+    )
 
 
-def _run_direct(x, filters, bias, results, convolution, pooling, code):
+def _run_direct(x, filters, bias, results, plan, code):
     """Fill the NHWC `results`, maxima and their places, by computing the convolution itself."""
-    layout = _layout(x.shape, filters.shape, convolution, pooling, x.itemsize)
-    cut, geometry, between, window, size, pieces = layout
-    scratch = (scratches(cut[0], size, x, geometry), aligned(pieces, x.dtype))
+    scratch = (scratches(plan.cut[0], plan.image, x, plan.geometry), aligned(plan.pieces, x.dtype))
     _forward_kernel(x.itemsize)(
-        threads(), cut, panels(x.itemsize), (x, filters, bias), results, scratch, geometry, between, window,
-        code,
+        threads(), plan.cut, panels(x.itemsize), (x, filters, bias), results, scratch, plan.geometry,
+        plan.between, plan.window, code,
     )  # fmt: skip
 
 

@@ -116,6 +116,11 @@ def lanes(itemsize: int) -> int:
     return _target()["width"] // itemsize
 
 
+def registers() -> int:
+    """How many vector registers the CPU has."""
+    return int(_target()["registers"])
+
+
 def _make_tile(size: int, mr: int, nv: int, masked: bool) -> Any:
     """The intrinsic for a tile of `mr` rows and `nv` vectors of floats of `size` bytes; strides count
     elements."""
