@@ -17,6 +17,7 @@ from ._softmax import log_of_total, softmax_of_rows
 from .threads import parallel_for, pool
 
 _CHUNK = 16384  # elements in a task
+_ROWS_CHUNK = 2048  # the same where there are rows of exponentials
 _BLOCK = (
     1024  # elements added up in their own precision, in vector lanes, before their sum is added in float64
 )
@@ -124,7 +125,7 @@ def _mse(pool, pred, target, grad, parts, scale):
 def softmax_cross_entropy(logits, targets, scale):
     logits, targets = plain(logits), plain(targets)
     grad = empty(logits.shape, logits.dtype)
-    rows = max(1, _CHUNK // (4 * logits.shape[1]))
+    rows = max(1, _ROWS_CHUNK // logits.shape[1])
     parts = np.empty(-(-logits.shape[0] // rows))
     kernel = _cross_entropy
     if targets.ndim == 2:
