@@ -14,6 +14,8 @@ import sys
 import threading
 
 import numpy as np
+from numba import carray, types
+from numba.extending import intrinsic
 
 from ._jit import inline, jit
 from .threads import parallel_for, pool
@@ -146,6 +148,22 @@ def _order(strides: tuple[int, ...]) -> tuple[int, ...]:
 @functools.lru_cache(maxsize=256)
 def _inverse(order: tuple[int, ...]) -> tuple[int, ...]:
     return tuple(sorted(range(len(order)), key=order.__getitem__))
+
+
+@intrinsic
+def _pointer(typingctx, address, like):
+    """`address` as a pointer to floats of the type of `like`."""
+
+    def codegen(context, builder, signature, args):
+        return builder.inttoptr(args[0], context.get_value_type(signature.return_type))
+
+    return types.CPointer(like)(types.int64, like), codegen
+
+
+@inline
+def floats_at(address, count, like):
+    """The `count` floats of the type of `like` from `address` on, inside a kernel."""
+    return carray(_pointer(address, like), (count,))
 
 
 @inline

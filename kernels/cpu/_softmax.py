@@ -6,6 +6,8 @@ transposes its part of the matrix (``_turn.py``), works on all rows at once, and
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 
 from ._jit import inline, jit, wide_vectors
@@ -15,7 +17,7 @@ from ._prefetch import prefetch
 from ._turn import lanes_of, turn_all
 from .threads import parallel_for, pool
 
-_CHUNK = 2048  # elements in a task
+CHUNK = 2048  # elements in a task
 _SHORT = 64  # columns
 _LINE = 64  # bytes of a cache line
 
@@ -100,36 +102,34 @@ def _long_rows(x, out, peaks, totals, scale, logarithm):
         peaks[i], totals[i] = peak, total
 
 
-@inline
-def softmax_of_rows(x, out, peaks, totals, scale, logarithm):
-    """Write ``scale * softmax(x)`` to `out`, or with `logarithm` ``log softmax(x)``; each row's maximum to
-    `peaks`, and to `totals` the sum of ``exp(x - maximum)``.
+def rows_of(columns):
+    """The function (x, out, peaks, totals, scale, logarithm) for rows of so many columns, and its name.
 
-    A NaN wins the maximum, and then stays: nothing is greater.
+    It writes ``scale * softmax(x)`` to `out`, or with `logarithm` ``log softmax(x)``; each row's maximum to
+    `peaks`, and to `totals` the sum of ``exp(x - maximum)``. A NaN wins the maximum, and then stays: nothing
+    is greater.
     """
-    if x.shape[1] <= _SHORT:
-        _short_rows(x, out, peaks, totals, scale, logarithm)
-    else:
-        _long_rows(x, out, peaks, totals, scale, logarithm)
+    return (_short_rows, "short rows") if columns <= _SHORT else (_long_rows, "long rows")
 
 
-@inline
-def _rows_task(t, rows, x, out, scale, logarithm):
-    x, out = x[t * rows : (t + 1) * rows], out[t * rows : (t + 1) * rows]
-    peaks, totals = np.empty(x.shape[0], x.dtype), np.empty(x.shape[0], x.dtype)
-    softmax_of_rows(x, out, peaks, totals, scale, logarithm)
+@functools.cache
+def _kernel(softmax_of_rows, name):
+    @inline
+    def task(t, rows, x, out, scale, logarithm):
+        x, out = x[t * rows : (t + 1) * rows], out[t * rows : (t + 1) * rows]
+        peaks, totals = np.empty(x.shape[0], x.dtype), np.empty(x.shape[0], x.dtype)
+        softmax_of_rows(x, out, peaks, totals, scale, logarithm)
+
+    @functools.partial(jit, variant=name)
+    def kernel(pool, rows, x, out, scale, logarithm):
+        parallel_for(pool, (x.shape[0] + rows - 1) // rows, task, (rows, x, out, scale, logarithm))
+
+    return kernel
 
 
-@inline
-def rows_per_chunk(columns):
-    """How many rows make one task."""
-    return max(1, _CHUNK // max(columns, 1))
-
-
-@jit
-def _softmax(pool, x, out, scale, logarithm):
-    rows = rows_per_chunk(x.shape[1])
-    parallel_for(pool, (x.shape[0] + rows - 1) // rows, _rows_task, (rows, x, out, scale, logarithm))
+def _softmax(pool, x, out, logarithm):
+    rows, scale = max(1, CHUNK // x.shape[1]), x.dtype.type(1)
+    _kernel(*rows_of(x.shape[1]))(pool, rows, x, out, scale, logarithm)
 
 
 @inline
@@ -154,7 +154,7 @@ def _log_softmax_backward_rows(t, rows, grad, y, out):
 
 @jit
 def _softmax_backward(pool, grad, y, out, logarithm):
-    rows = rows_per_chunk(y.shape[1])
+    rows = max(1, CHUNK // max(y.shape[1], 1))
     count = (y.shape[0] + rows - 1) // rows
     if logarithm:
         parallel_for(pool, count, _log_softmax_backward_rows, (rows, grad, y, out))
@@ -170,23 +170,23 @@ def _rows(x, axis):
     )
 
 
-def _along_rows(kernel, arrays, axis, *options):
+def _along_rows(kernel, arrays, axis, logarithm):
     out = empty_like(arrays[0])
     moved = np.moveaxis(out, axis, -1)
     memory = moved if moved.flags.carray else np.empty(moved.shape, out.dtype)
     if out.size:
-        kernel(pool(), *(_rows(a, axis) for a in arrays), memory.reshape(-1, out.shape[axis]), *options)
+        kernel(pool(), *(_rows(a, axis) for a in arrays), memory.reshape(-1, out.shape[axis]), logarithm)
     if memory is not moved:
         moved[...] = memory
     return out
 
 
 def softmax(x, axis):
-    return _along_rows(_softmax, [x], axis, x.dtype.type(1), False)
+    return _along_rows(_softmax, [x], axis, False)
 
 
 def log_softmax(x, axis):
-    return _along_rows(_softmax, [x], axis, x.dtype.type(1), True)
+    return _along_rows(_softmax, [x], axis, True)
 
 
 def softmax_backward(grad, out, axis):

@@ -10,11 +10,16 @@ from __future__ import annotations
 import functools
 import math
 
-from ._jit import inline, jit, wide_vectors
+import numpy as np
+from llvmlite import ir
+from numba import types
+from numba.extending import intrinsic
+
+from ._jit import inline, jit, native, wide_vectors
 from ._math import erf, exp, like
 from ._math import sigmoid as sigmoid_of
 from ._math import tanh as tanh_of
-from ._memory import empty_like, flat
+from ._memory import empty_like, flat, floats_at
 from ._softmax import log_softmax, log_softmax_backward, softmax, softmax_backward
 from .threads import parallel_for, pool
 
@@ -168,36 +173,51 @@ def _backward(name, grad, saved, s=0.0):
     return out
 
 
-# How the kernels that end in an activation are told which; the register tile itself does the ReLU
-CODES = {None: 0, "relu": 1, "sigmoid": 2, "tanh": 3, "leaky_relu": 4, "gelu": 5}
+# How the kernels that end in an activation are told which: by a code, 0 for none, 1 for the ReLU, which the
+# register tile itself does, and else the address of a compiled function. (Compiled into each of these
+# kernels, all activations would cost every one of them a second.)
+RELU = 1
+_PARAMETER = {"leaky_relu": 0.01}
+
+
+@functools.cache
+def code_of(name, itemsize):
+    """The code of an activation, for floats of `itemsize` bytes."""
+    if name is None or name == "relu":
+        return 0 if name is None else RELU
+    function, real = globals()[f"_{name}"], np.float32 if itemsize == 4 else np.float64
+    zero, parameter = real(0), real(_PARAMETER.get(name, 0))
+
+    def in_place(address, count):
+        wide_vectors()
+        values = floats_at(address, count, zero)
+        for i in range(values.size):
+            values[i] = function(values[i], parameter)
+
+    return native(types.void(types.int64, types.int64), in_place, variant=f"{name}, {itemsize} bytes")
+
+
+@intrinsic
+def _call(typingctx, code, address, count):
+    def emit(context, builder, signature, args):
+        kind = ir.FunctionType(ir.VoidType(), [ir.IntType(64)] * 2)
+        builder.call(builder.inttoptr(args[0], kind.as_pointer()), args[1:])
+        return context.get_dummy_value()
+
+    return types.void(*[types.int64] * 3), emit
 
 
 @inline
 def finish(values, code):
-    """Apply activation `code`, unless it is the ReLU, in place to results that are still in the cache.
-
-    One array, since with an input and an output the compiler would have to fear that they overlap, which
-    here they do.
-    """
-    wide_vectors()
-    if code == 2:
-        for i in range(values.size):
-            values[i] = sigmoid_of(values[i])
-    elif code == 3:
-        for i in range(values.size):
-            values[i] = tanh_of(values[i])
-    elif code == 4:
-        for i in range(values.size):
-            values[i] = _leaky_relu(values[i], like(values[i], 0.01))
-    elif code == 5:
-        for i in range(values.size):
-            values[i] = _gelu(values[i], values[i])
+    """Apply the activation of that code, unless it is the ReLU, in place to results still in the cache."""
+    if code > RELU:
+        _call(code, values.ctypes.data, values.size)
 
 
 @inline
 def apply(values, code):
     """:func:`finish` where no register tile has done the ReLU."""
-    if code == 1:
+    if code == RELU:
         for i in range(values.size):
             values[i] = _relu(values[i], values[i])
     finish(values, code)

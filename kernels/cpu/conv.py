@@ -30,7 +30,7 @@ from ._conv_rows import (
 )
 from ._jit import inline, jit
 from ._memory import aligned, empty, empty_nchw, nhwc, plain
-from .activation import CODES, finish
+from .activation import RELU, code_of, finish
 from .linear import none
 from .threads import parallel_for, pool, row_blocks
 from .tile import multiply, panels
@@ -50,7 +50,7 @@ def _forward_task(t, tasks, blocks, tiles, x, weight, bias, out, scratches, geom
         first, end = b * OH // blocks, (b + 1) * OH // blocks
         start = lay_out(x, n, scratch, geometry, weight.shape[1], first, end)
         at, pixels = out.ctypes.data + (n * OH + first) * OW * O * out.itemsize, (end - first) * OW
-        convolve(tiles, start, x.shape[3], weight, bias, table, offsets, geometry, pixels, code == 1, at)
+        convolve(tiles, start, x.shape[3], weight, bias, table, offsets, geometry, pixels, code == RELU, at)
         finish(out[n, first:end].reshape(pixels * O), code)
 
 
@@ -162,7 +162,7 @@ def conv2d(x, weight, bias, stride, padding, dilation, groups, activation):
     size = output_size(x.shape[2:], weight.shape[2:], stride, padding, dilation)
     memory, out = empty_nchw(len(x), len(weight), *size, x.dtype)
     bias = none(x.dtype) if bias is None else plain(bias)
-    filters, code = filters_of(weight), CODES[activation]
+    filters, code = filters_of(weight), code_of(activation, x.itemsize)
     _run_forward(nhwc(x), filters, bias, memory, stride, padding, (1, 1), dilation, groups, True, code)
     return out
 

@@ -38,7 +38,7 @@ from ._conv_rows import (
 from ._jit import inline, jit
 from ._memory import aligned, copy, empty_nchw, nhwc, plain
 from ._windows import call_window, passes
-from .activation import CODES, apply
+from .activation import apply, code_of
 from .linear import none, none_2d
 from .pool import max_rows
 from .threads import parallel_for, row_blocks
@@ -101,7 +101,7 @@ def _forward_kernel(size):
 
 
 def conv2d_max_pool2d(x, weight, bias, convolution, pooling, activation):
-    x, filters, code = nhwc(x), filters_of(weight), CODES[activation]
+    x, filters, code = nhwc(x), filters_of(weight), code_of(activation, x.itemsize)
     options = filters.shape, convolution, pooling, x.itemsize
     plan = _plan(x.shape, *options)
     memory, out = empty_nchw(*plan.out, x.dtype)

@@ -20,7 +20,7 @@ import numpy as np
 
 from ._jit import inline, jit
 from ._memory import copy, empty, plain
-from .activation import CODES, apply, finish
+from .activation import RELU, apply, code_of, finish
 from .threads import parallel_for, pool, share_out
 from .tile import multiply, panels
 
@@ -76,7 +76,7 @@ def _rows_task(t, block, tiles, a, transposed, b, packed, bias, c, sums, code):
     for k in range(begin, max(end, begin + 1), _DEPTH):
         depth = min(_DEPTH, end - k)
         A = a.ctypes.data + (k * M + first if transposed else first * K + k) * size
-        relu = code == 1 and k + depth >= K and not len(sums)
+        relu = code == RELU and k + depth >= K and not len(sums)
         for j in range(0, N, width):
             columns = min(width, N - j)
             B = b.ctypes.data + k * N * size
@@ -165,7 +165,7 @@ def linear(x, weight, bias, activation):
     x, weight = plain(x), plain(weight)
     out = empty((x.shape[0], weight.shape[1]), x.dtype)
     bias = none(x.dtype) if bias is None else plain(bias)
-    _forward(pool(), panels(x.itemsize), x, weight, bias, out, CODES[activation])
+    _forward(pool(), panels(x.itemsize), x, weight, bias, out, code_of(activation, x.itemsize))
     return out
 
 

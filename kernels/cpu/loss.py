@@ -8,63 +8,74 @@ with it the last bit of the sum.
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 
 from ._jit import inline, jit, wide_vectors
 from ._math import exp, like, log1p
 from ._memory import empty, plain
-from ._softmax import log_of_total, softmax_of_rows
+from ._softmax import CHUNK, log_of_total, rows_of
 from .threads import parallel_for, pool
 
 _CHUNK = 16384  # elements in a task
-_ROWS_CHUNK = 2048  # the same where there are rows of exponentials
 _BLOCK = (
     1024  # elements added up in their own precision, in vector lanes, before their sum is added in float64
 )
 
 
-@inline
-def _cross_entropy_rows(t, rows, logits, targets, grad, parts, scale):
-    begin, end = t * rows, (t + 1) * rows
-    x, out, labels = logits[begin:end], grad[begin:end], targets[begin:end]
-    peaks, totals = np.empty(x.shape[0], x.dtype), np.empty(x.shape[0], x.dtype)
-    softmax_of_rows(x, out, peaks, totals, scale, False)
-    for i in range(x.shape[0]):
-        totals[i] = log_of_total(totals[i])
-    loss = 0.0
-    for i in range(x.shape[0]):
-        loss += np.float64((peaks[i] - x[i, labels[i]]) + totals[i])
-        out[i, labels[i]] -= scale
-    parts[t] = loss
+@functools.cache
+def _cross_entropy(softmax_of_rows, name):
+    """The kernel for labels."""
+
+    @inline
+    def task(t, rows, logits, targets, grad, parts, scale):
+        begin, end = t * rows, (t + 1) * rows
+        x, out, labels = logits[begin:end], grad[begin:end], targets[begin:end]
+        peaks, totals = np.empty(x.shape[0], x.dtype), np.empty(x.shape[0], x.dtype)
+        softmax_of_rows(x, out, peaks, totals, scale, False)
+        for i in range(x.shape[0]):
+            totals[i] = log_of_total(totals[i])
+        loss = 0.0
+        for i in range(x.shape[0]):
+            loss += np.float64((peaks[i] - x[i, labels[i]]) + totals[i])
+            out[i, labels[i]] -= scale
+        parts[t] = loss
+
+    @functools.partial(jit, variant=name)
+    def kernel(pool, logits, targets, grad, parts, scale, rows):
+        parallel_for(pool, parts.size, task, (rows, logits, targets, grad, parts, scale))
+        return parts.sum()
+
+    return kernel
 
 
-@jit
-def _cross_entropy(pool, logits, targets, grad, parts, scale, rows):
-    parallel_for(pool, parts.size, _cross_entropy_rows, (rows, logits, targets, grad, parts, scale))
-    return parts.sum()
+@functools.cache
+def _soft_cross_entropy(softmax_of_rows, name):
+    """The kernel for a share of each class."""
 
+    @inline
+    def task(t, rows, logits, targets, grad, parts, scale):
+        begin, end = t * rows, (t + 1) * rows
+        x, out, goal = logits[begin:end], grad[begin:end], targets[begin:end]
+        peaks, totals = np.empty(x.shape[0], x.dtype), np.empty(x.shape[0], x.dtype)
+        softmax_of_rows(x, out, peaks, totals, like(scale, 1), False)
+        loss = 0.0
+        for i in range(x.shape[0]):
+            mass, log_total = like(scale, 0), log_of_total(totals[i])
+            for j in range(x.shape[1]):
+                mass += goal[i, j]
+                loss += np.float64(goal[i, j] * ((peaks[i] - x[i, j]) + log_total))
+            for j in range(x.shape[1]):
+                out[i, j] = scale * (out[i, j] * mass - goal[i, j])
+        parts[t] = loss
 
-@inline
-def _soft_cross_entropy_rows(t, rows, logits, targets, grad, parts, scale):
-    begin, end = t * rows, (t + 1) * rows
-    x, out, goal = logits[begin:end], grad[begin:end], targets[begin:end]
-    peaks, totals = np.empty(x.shape[0], x.dtype), np.empty(x.shape[0], x.dtype)
-    softmax_of_rows(x, out, peaks, totals, like(scale, 1), False)
-    loss = 0.0
-    for i in range(x.shape[0]):
-        mass, log_total = like(scale, 0), log_of_total(totals[i])
-        for j in range(x.shape[1]):
-            mass += goal[i, j]
-            loss += np.float64(goal[i, j] * ((peaks[i] - x[i, j]) + log_total))
-        for j in range(x.shape[1]):
-            out[i, j] = scale * (out[i, j] * mass - goal[i, j])
-    parts[t] = loss
+    @functools.partial(jit, variant=name)
+    def kernel(pool, logits, targets, grad, parts, scale, rows):
+        parallel_for(pool, parts.size, task, (rows, logits, targets, grad, parts, scale))
+        return parts.sum()
 
-
-@jit
-def _soft_cross_entropy(pool, logits, targets, grad, parts, scale, rows):
-    parallel_for(pool, parts.size, _soft_cross_entropy_rows, (rows, logits, targets, grad, parts, scale))
-    return parts.sum()
+    return kernel
 
 
 @inline
@@ -125,13 +136,12 @@ def _mse(pool, pred, target, grad, parts, scale):
 def softmax_cross_entropy(logits, targets, scale):
     logits, targets = plain(logits), plain(targets)
     grad = empty(logits.shape, logits.dtype)
-    rows = max(1, _ROWS_CHUNK // logits.shape[1])
+    rows = max(1, CHUNK // logits.shape[1])
     parts = np.empty(-(-logits.shape[0] // rows))
-    kernel = _cross_entropy
-    if targets.ndim == 2:
-        kernel = _soft_cross_entropy
-    elif targets.dtype != np.int64:
+    make = _cross_entropy if targets.ndim == 1 else _soft_cross_entropy
+    if targets.ndim == 1 and targets.dtype != np.int64:
         targets = targets.astype(np.int64)
+    kernel = make(*rows_of(logits.shape[1]))
     return kernel(pool(), logits, targets, grad, parts, logits.dtype.type(scale), rows) * scale, grad
 
 

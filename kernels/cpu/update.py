@@ -7,12 +7,10 @@ whatever the number of parameters. The table holds references, so the memory liv
 from __future__ import annotations
 
 import numpy as np
-from numba import carray, types
-from numba.extending import intrinsic
 
 from ._jit import inline, jit
 from ._math import itemsize, like
-from ._memory import memory_order
+from ._memory import floats_at, memory_order
 from .threads import parallel_for, pool
 
 _CHUNK = 8192  # elements in a task
@@ -59,22 +57,11 @@ def _strides(a):
     return [stride for stride, length in zip(a.strides, a.shape, strict=True) if length > 1]
 
 
-@intrinsic
-def _at(typingctx, address, like):
-    """`address` as a pointer to floats of the type of `like`."""
-
-    def codegen(context, builder, signature, args):
-        return builder.inttoptr(args[0], context.get_value_type(signature.return_type))
-
-    return types.CPointer(like)(types.int64, like), codegen
-
-
 @inline
 def _part(table, chunks, t, column, real):
     """The elements of task t in the arrays of `column`, which are of the type of `real`."""
-    return carray(
-        _at(table[chunks[t, 0], column] + chunks[t, 1] * itemsize(real), real), (chunks[t, 2] - chunks[t, 1],)
-    )
+    address = table[chunks[t, 0], column] + chunks[t, 1] * itemsize(real)
+    return floats_at(address, chunks[t, 2] - chunks[t, 1], real)
 
 
 @inline
