@@ -91,8 +91,8 @@ def main() -> None:
         say(f"  => {verdict(workload, results)}")
         bars = {"bar": workload.bar, "baseline_bar": workload.baseline_bar}
         run["workloads"][workload.name] = {"kind": workload.kind, **bars, "peers": results}
-    options.out.parent.mkdir(parents=True, exist_ok=True)
-    options.out.write_text(json.dumps(run, indent=1) + "\n")
+        options.out.parent.mkdir(parents=True, exist_ok=True)
+        options.out.write_text(json.dumps(run, indent=1) + "\n")  # stopped, a run keeps what it measured
     say(f"wrote {options.out}; python -m bench.report makes README.md's table of it")
 
 
