@@ -70,8 +70,6 @@ def _make_columns(size, count):
         for o in range(count):
             start = vectors.splat(builder.load(builder.gep(source, [i64(o)])))
             sums.append([cgutils.alloca_once_value(builder, start) for _ in range(4)])
-            for held in sums[o]:
-                builder.store(start, held)
         with cgutils.for_range(builder, terms) as loop:
             at = builder.mul(loop.index, i64(2))
             window = []
@@ -93,9 +91,7 @@ def _make_columns(size, count):
                 a, b = divmod(p, 2)
                 step_to = builder.add(builder.mul(across, i64(a)), i64(b))
                 there = builder.add(first, vectors.splat(builder.trunc(step_to, i32)))
-                value = builder.load(sums[o][p])
-                wins = vectors.beats(value, held)
-                held, here = builder.select(wins, value, held), builder.select(wins, there, here)
+                held, here = vectors.larger(builder.load(sums[o][p]), there, held, here)
             line = builder.mul(apart, i64(o))
             vectors.store(held, builder.gep(out, [line]))
             vectors.store(here, builder.gep(builder.inttoptr(where, i32.as_pointer()), [line]))
@@ -196,10 +192,8 @@ def _kernel(size, count):
                     place = 2 * (p * across + column)
                     for part in range(0, O, count):
                         o = min(part, O - count)  # the last filters overlap with those before
-                        w, shift = (
-                            weight.ctypes.data + o * size,
-                            bias.ctypes.data + o * size if bias.size else 0,
-                        )
+                        w = weight.ctypes.data + o * size
+                        shift = bias.ctypes.data + o * size if bias.size else 0
                         here = o * apart + (p - first) * PW + column
                         maxima, indices = best.ctypes.data + here * size, places.ctypes.data + here * 4
                         columns(pixels, 2 * half, taps.ctypes.data, KH * KW * C, w, O, shift, place, across,

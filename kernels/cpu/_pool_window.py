@@ -60,8 +60,7 @@ def make_window_max(size):
                 held, here = tap(i64(0), i64(0))
                 for f, q in ((0, 1), (1, 0), (1, 1)):
                     value, place = tap(i64(f), i64(q))
-                    wins = vectors.beats(value, held)
-                    held, here = builder.select(wins, value, held), builder.select(wins, place, here)
+                    held, here = vectors.larger(value, place, held, here)
                 builder.store(held, best)
                 builder.store(here, index)
             with any_number:

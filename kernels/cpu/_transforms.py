@@ -115,9 +115,8 @@ def make_transform(size: int, matrix: Matrix, ending: str) -> Any:
                 for a, b in ((0, 1), (1, 0), (1, 1)):
                     value = y[i + a][j + b]
                     index = builder.add(start, builder.add(builder.mul(i64(a), across), i64(b)))
-                    wins = vectors.beats(value, held)
-                    held = builder.select(wins, value, held)
-                    here = builder.select(wins, vectors.splat(builder.trunc(index, i32)), here)
+                    place = vectors.splat(builder.trunc(index, i32))
+                    held, here = vectors.larger(value, place, held, here)
                 vectors.store(held, at(out, i // 2, out_row, j // 2, out_column))
                 vectors.store(here, at(where, i // 2, out_row, j // 2, out_column, i32))
         return context.get_dummy_value()

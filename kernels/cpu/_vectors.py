@@ -1,5 +1,4 @@
-"""Vectors in emitted LLVM IR: what the micro-kernels (``tile.py``, ``_windows.py``, ``_transforms.py``, the
-window of ``pool.py``) are written in."""
+"""Vectors in emitted LLVM IR: what the micro-kernels (``tile.py``, ``_windows.py``, ...) are written in."""
 
 from __future__ import annotations
 
@@ -9,6 +8,13 @@ from llvmlite import ir
 from numba.core import cgutils
 
 i64, i32, bit = ir.IntType(64), ir.IntType(32), ir.IntType(1)
+
+
+def prefetch(builder: ir.IRBuilder, pointer: Any, write: bool = False) -> None:
+    """Ask for the cache line at `pointer`, to `write` to it or to read. No access: it cannot fault."""
+    kind = ir.FunctionType(ir.VoidType(), [pointer.type, i32, i32, i32])
+    function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
+    builder.call(function, [pointer, i32(int(write)), i32(3), i32(1)])
 
 
 class Vectors:
@@ -104,6 +110,11 @@ class Vectors:
                     for chosen in (upper, lower)
                 )
         return rows
+
+    def larger(self, value: Any, place: Any, held: Any, here: Any) -> tuple[Any, Any]:
+        """A maximum and where it was, after `value` at `place` has met what was `held` from `here`."""
+        wins = self.beats(value, held)
+        return self._builder.select(wins, value, held), self._builder.select(wins, place, here)
 
     def beats(self, value: Any, held: Any) -> Any:
         """Where `value` takes the place of a maximum `held`: it is larger, or NaN."""

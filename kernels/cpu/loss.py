@@ -24,53 +24,46 @@ _BLOCK = (
 )
 
 
+@inline
+def _of_labels(x, labels, out, peaks, totals, scale):
+    """The loss of some rows; `out`, ``scale * softmax(x)`` before, becomes their gradient."""
+    for i in range(x.shape[0]):
+        totals[i] = log_of_total(totals[i])
+    loss = 0.0
+    for i in range(x.shape[0]):
+        loss += np.float64((peaks[i] - x[i, labels[i]]) + totals[i])
+        out[i, labels[i]] -= scale
+    return loss
+
+
+@inline
+def _of_shares(x, goal, out, peaks, totals, scale):
+    """The same for a share of each class; `out` was ``softmax(x)``."""
+    loss = 0.0
+    for i in range(x.shape[0]):
+        mass, log_total = like(scale, 0), log_of_total(totals[i])
+        for j in range(x.shape[1]):
+            mass += goal[i, j]
+            loss += np.float64(goal[i, j] * ((peaks[i] - x[i, j]) + log_total))
+        for j in range(x.shape[1]):
+            out[i, j] = scale * (out[i, j] * mass - goal[i, j])
+    return loss
+
+
 @functools.cache
-def _cross_entropy(softmax_of_rows, name):
-    """The kernel for labels."""
+def _cross_entropy(shares, softmax_of_rows, name):
+    """The kernel for labels or `shares`, with softmax by the function called `name`."""
+    loss_of = _of_shares if shares else _of_labels
 
     @inline
     def task(t, rows, logits, targets, grad, parts, scale):
         begin, end = t * rows, (t + 1) * rows
-        x, out, labels = logits[begin:end], grad[begin:end], targets[begin:end]
+        x, out = logits[begin:end], grad[begin:end]
         peaks, totals = np.empty(x.shape[0], x.dtype), np.empty(x.shape[0], x.dtype)
-        softmax_of_rows(x, out, peaks, totals, scale, False)
-        for i in range(x.shape[0]):
-            totals[i] = log_of_total(totals[i])
-        loss = 0.0
-        for i in range(x.shape[0]):
-            loss += np.float64((peaks[i] - x[i, labels[i]]) + totals[i])
-            out[i, labels[i]] -= scale
-        parts[t] = loss
+        softmax_of_rows(x, out, peaks, totals, like(scale, 1) if shares else scale, False)
+        parts[t] = loss_of(x, targets[begin:end], out, peaks, totals, scale)
 
-    @functools.partial(jit, variant=name)
-    def kernel(pool, logits, targets, grad, parts, scale, rows):
-        parallel_for(pool, parts.size, task, (rows, logits, targets, grad, parts, scale))
-        return parts.sum()
-
-    return kernel
-
-
-@functools.cache
-def _soft_cross_entropy(softmax_of_rows, name):
-    """The kernel for a share of each class."""
-
-    @inline
-    def task(t, rows, logits, targets, grad, parts, scale):
-        begin, end = t * rows, (t + 1) * rows
-        x, out, goal = logits[begin:end], grad[begin:end], targets[begin:end]
-        peaks, totals = np.empty(x.shape[0], x.dtype), np.empty(x.shape[0], x.dtype)
-        softmax_of_rows(x, out, peaks, totals, like(scale, 1), False)
-        loss = 0.0
-        for i in range(x.shape[0]):
-            mass, log_total = like(scale, 0), log_of_total(totals[i])
-            for j in range(x.shape[1]):
-                mass += goal[i, j]
-                loss += np.float64(goal[i, j] * ((peaks[i] - x[i, j]) + log_total))
-            for j in range(x.shape[1]):
-                out[i, j] = scale * (out[i, j] * mass - goal[i, j])
-        parts[t] = loss
-
-    @functools.partial(jit, variant=name)
+    @functools.partial(jit, variant=f"{name}, {'shares' if shares else 'labels'}")
     def kernel(pool, logits, targets, grad, parts, scale, rows):
         parallel_for(pool, parts.size, task, (rows, logits, targets, grad, parts, scale))
         return parts.sum()
@@ -138,10 +131,10 @@ def softmax_cross_entropy(logits, targets, scale):
     grad = empty(logits.shape, logits.dtype)
     rows = max(1, CHUNK // logits.shape[1])
     parts = np.empty(-(-logits.shape[0] // rows))
-    make = _cross_entropy if targets.ndim == 1 else _soft_cross_entropy
-    if targets.ndim == 1 and targets.dtype != np.int64:
+    shares = targets.ndim == 2
+    if not shares and targets.dtype != np.int64:
         targets = targets.astype(np.int64)
-    kernel = make(*rows_of(logits.shape[1]))
+    kernel = _cross_entropy(shares, *rows_of(logits.shape[1]))
     return kernel(pool(), logits, targets, grad, parts, logits.dtype.type(scale), rows) * scale, grad
 
 

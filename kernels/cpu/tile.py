@@ -50,7 +50,7 @@ from numba.core.codegen import JITCPUCodegen
 from numba.extending import intrinsic
 
 from ._jit import inline, native
-from ._vectors import Vectors, i32, i64
+from ._vectors import Vectors, i64, prefetch
 
 # rows of the main tile for nv = 1, 2, 3, 4 vectors, by the number of vector registers
 _SHAPES = {32: (12, 12, 8, 6), 16: (8, 6, 4)}
@@ -131,7 +131,6 @@ def _make_tile(size: int, mr: int, nv: int, masked: bool) -> Any:
         vectors = Vectors(builder, size, width)
         real = vectors.real
         pointer = real.as_pointer()
-        prefetch = vectors.function("prefetch.p0", ir.VoidType(), pointer, i32, i32, i32)
         zero = vectors.constant(0)
         mask = vectors.below(last)
 
@@ -184,7 +183,7 @@ def _make_tile(size: int, mr: int, nv: int, masked: bool) -> Any:
             with cgutils.for_range(builder, K):
                 b_row, a_row = builder.load(b_now), builder.load(a_now)
                 right = [load(b_row, column, v) for v, column in enumerate(columns)]
-                builder.call(prefetch, [builder.gep(a_row, [ahead]), i32(0), i32(3), i32(1)])
+                prefetch(builder, builder.gep(a_row, [ahead]))
                 for r in rows:
                     left = vectors.splat(builder.load(builder.gep(a_row, [steps[r]])))
                     for v in range(nv):
