@@ -14,7 +14,7 @@ import importlib
 import importlib.util
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from types import ModuleType
@@ -196,6 +196,12 @@ def next_stream() -> tuple[int, int]:
     :func:`seed`."""
     _stream[1] += 1
     return _stream[0], _stream[1]
+
+
+def give_back_streams(streams: Sequence[tuple[int, int]]) -> None:
+    """Undo the last calls of :func:`next_stream`, which returned `streams`, unless others came after them."""
+    if streams and _stream == list(streams[-1]):
+        _stream[1] -= len(streams)
 
 
 def stream_state() -> dict[str, Any]:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from fastnn import functional as F
-from fastnn import optim
+from fastnn import layers, optim
 from fastnn.layers import Parameter
 
 
@@ -80,9 +80,32 @@ def _calls(dtype: Any) -> list[tuple[str, Callable[[], Any]]]:
     add("softmax_cross_entropy of shares", F.softmax_cross_entropy, scores, shares)
     add("sigmoid_cross_entropy", F.sigmoid_cross_entropy, scores, shares)
     add("mse", F.mse, scores, shares)
+    for size in (3, 5):
+        add("programs of a Sequential", _record, _network(size, dtype), draw(2, 1, 12, 12), draw(2, 3))
     for title, make in _OPTIMISERS.items():
         add(title, make([Parameter("weight", weight), Parameter("filters", kernels[1])]).step)
     return listed
+
+
+def _network(size: int, dtype: Any) -> layers.Sequential:
+    """A layer of each kind that Sequential joins with others, filters of that size in front."""
+    side = (12 - size + 1) // 2
+    return layers.Sequential(
+        *(layers.Conv2d(1, 4, size, dtype=dtype), layers.ReLU(), layers.MaxPool2d(2), layers.Sigmoid()),
+        *(layers.Conv2d(4, 16, 3, padding=1, dtype=dtype), layers.Tanh(), layers.MaxPool2d(2, stride=1)),
+        *(layers.Conv2d(16, 16, 3, padding=1, dtype=dtype), layers.MaxPool2d(2, stride=1), layers.Flatten()),
+        *(layers.Linear(16 * (side - 2) ** 2, 8, dtype=dtype), layers.ReLU(), layers.Dropout()),
+        layers.Linear(8, 3, dtype=dtype),
+    )
+
+
+def _record(network: layers.Sequential, x: np.ndarray, grad: np.ndarray) -> None:
+    """Let it see the input until it records its kernel calls, at inference and in training."""
+    for training in (False, True):
+        for _ in range(5):
+            network(x, training)
+            if training:
+                network.backward(grad, input_grad=False)
 
 
 # Input channels and kernel size of filters, those of the experiments and the demo, in front of a max-pooling:

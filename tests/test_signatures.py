@@ -11,7 +11,7 @@ import pytest
 
 KERNELS = Path(__file__).resolve().parents[1] / "kernels"
 CONTRACT = {
-    "linear": "linear linear_backward",
+    "linear": "linear linear_backward flatten",
     "activation": """relu relu_backward leaky_relu leaky_relu_backward sigmoid sigmoid_backward
         tanh tanh_backward
         gelu gelu_backward softmax softmax_backward log_softmax log_softmax_backward""",

@@ -15,6 +15,7 @@ import numpy as np
 
 from fastnn.backend import get_backend
 from fastnn.layers._conv_pool import ConvPool
+from fastnn.layers._programs import Programs, repeatable
 from fastnn.layers.activation import FromOutput, ReLU, Sigmoid, Tanh
 from fastnn.layers.base import Layer, PassThrough
 from fastnn.layers.conv import Conv2d
@@ -52,6 +53,7 @@ class Sequential(Layer):
             )
         for name, parameter in self.named_parameters():
             parameter.name = name
+        self._programs = Programs(leaves, self._run, self._run_back) if repeatable(leaves) else None
         leaves = _joined(_pooled_first(leaves))
         self._forward_plan = _forward_plan(leaves)
         self._backward_plan = _backward_plan(leaves)
@@ -74,8 +76,13 @@ class Sequential(Layer):
     def forward(self, x: Any, training: bool = False) -> Any:
         if type(x) is np.ndarray:
             backend = get_backend()
+            if backend.room == "cpu" and self._programs is not None:
+                return self._programs.forward(x, bool(training))
             if backend.room == "cuda":
                 x = backend.asarray(x)
+        return self._run(x, training)
+
+    def _run(self, x: Any, training: bool) -> Any:
         for run, fused_as, activation in self._forward_plan:
             if activation is None:
                 x = run(x, training)
@@ -85,6 +92,11 @@ class Sequential(Layer):
         return x
 
     def backward(self, grad: Any, input_grad: bool = True) -> Any:
+        if self._programs is not None:
+            return self._programs.backward(grad, bool(input_grad))
+        return self._run_back(grad, input_grad)
+
+    def _run_back(self, grad: Any, input_grad: bool) -> Any:
         if input_grad:
             for run in self._backward_plan:
                 grad = run(grad)

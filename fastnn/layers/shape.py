@@ -13,12 +13,11 @@ class Flatten(PassThrough):
     """(N, ...) to (N, features); of images the order is C, H, W, however they lie in memory."""
 
     def pass_on(self, x: Any, training: bool) -> Any:
-        _, (x,) = place(("x",), x)
+        backend, (x,) = place(("x",), x)
         if x.ndim < 1:
             bad_shapes("Flatten", "(N, ...)", x=x)
-        shape = x.shape
-        self._saved = shape if training else None
-        return x.reshape(shape[0], prod(shape[1:]))
+        self._saved = x.shape if training else None
+        return backend.linear.flatten(x)
 
     def pass_back(self, grad: Any) -> Any:
         shape = self._saved

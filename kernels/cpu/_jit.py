@@ -26,6 +26,8 @@ from numba.core.ccallback import CFunc
 from numba.core.sigutils import normalize_signature
 from numba.extending import intrinsic
 
+from ._tape import current
+
 FAST = {"nsz", "arcp", "contract", "afn", "reassoc"}
 EXACT = {"nsz", "contract"}
 
@@ -95,13 +97,28 @@ def _enable_cache(compiled: Any, function: Callable, variant: str) -> None:
         _warn_once(error)
 
 
+class Kernel:
+    """A compiled function, to be called from Python; a tape hears of every call."""
+
+    __slots__ = ("compiled",)
+
+    def __init__(self, compiled: Any) -> None:
+        self.compiled = compiled
+
+    def __call__(self, *arguments: Any) -> Any:
+        tape = current()
+        if tape is not None:
+            tape.calls.append((self.compiled, arguments))
+        return self.compiled(*arguments)
+
+
 def jit(function: Callable | None = None, *, fastmath: set[str] = FAST, variant: str = "") -> Any:
-    """``numba.njit`` with this room's policy; the GIL is released while the function runs."""
+    """``numba.njit`` with this room's policy, as a :class:`Kernel`; the GIL is released while it runs."""
     if function is None:
         return lambda f: jit(f, fastmath=fastmath, variant=variant)
     compiled = numba.njit(fastmath=fastmath, error_model="numpy", nogil=True)(function)
     _enable_cache(compiled, function, variant)
-    return compiled
+    return Kernel(compiled)
 
 
 def inline(function: Callable | None = None, *, fastmath: set[str] = FAST) -> Any:

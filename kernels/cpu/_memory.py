@@ -18,12 +18,16 @@ from numba import carray, types
 from numba.extending import intrinsic
 
 from ._jit import inline, jit
+from ._tape import moved_by_python
 from .threads import parallel_for, pool
 
 
 def plain(x: np.ndarray) -> np.ndarray:
     """`x` itself if it is C-contiguous, aligned and writeable, else a copy that is."""
-    return x if x.flags.carray else np.array(x, order="C")
+    if x.flags.carray:
+        return x
+    moved_by_python()
+    return np.array(x, order="C")
 
 
 def nhwc(x: np.ndarray) -> np.ndarray:
@@ -33,9 +37,9 @@ def nhwc(x: np.ndarray) -> np.ndarray:
     if view.flags.carray:
         return view
     if not x.flags.carray:
-        return np.array(view, order="C")
+        return plain(view)
     out = empty(view.shape, x.dtype)
-    _to_nhwc(pool(), x, out)
+    turn_images(pool(), x, out)
     return out
 
 
@@ -116,6 +120,16 @@ def empty_like(x: np.ndarray) -> np.ndarray:
     return dense.transpose(_inverse(order))
 
 
+def arranged(x: np.ndarray, like: np.ndarray) -> np.ndarray:
+    """`x` copied to the memory order of `like`, an array of its shape."""
+    if x.ndim == 4 and like.transpose(0, 2, 3, 1).flags.carray:
+        return nhwc(x).transpose(0, 3, 1, 2)
+    moved_by_python()
+    copied = empty_like(like)
+    copied[...] = x
+    return copied
+
+
 def empty_nchw(n: int, c: int, h: int, w: int, dtype: np.dtype) -> tuple[np.ndarray, np.ndarray]:
     """A new image batch as ``(its NHWC memory, the logical NCHW view of it)``."""
     memory = empty((n, h, w, c), dtype)
@@ -128,11 +142,10 @@ def flat(x: np.ndarray) -> np.ndarray:
     if x.flags.carray:
         return x.reshape(-1)
     dense = x.transpose(memory_order(x))
-    return (
-        dense.reshape(-1)
-        if dense.flags.carray
-        else np.array(x, order="K", copy=True).transpose(memory_order(x)).reshape(-1)
-    )
+    if not dense.flags.carray:
+        moved_by_python()
+        dense = np.array(x, order="K", copy=True).transpose(memory_order(x))
+    return dense.reshape(-1)
 
 
 def memory_order(x: np.ndarray) -> tuple[int, ...]:
@@ -175,7 +188,7 @@ def copy(x, out):
 
 
 @inline
-def _image_to_nhwc(t, x, out):
+def _turn_image(t, x, out):
     for c in range(x.shape[1]):
         for h in range(x.shape[2]):
             for w in range(x.shape[3]):
@@ -183,5 +196,6 @@ def _image_to_nhwc(t, x, out):
 
 
 @jit
-def _to_nhwc(pool, x, out):
-    parallel_for(pool, x.shape[0], _image_to_nhwc, (x, out))
+def turn_images(pool, x, out):
+    """(N, C, H, W) to (N, H, W, C)."""
+    parallel_for(pool, x.shape[0], _turn_image, (x, out))

@@ -29,6 +29,7 @@ import numpy as np
 from ._conv_rows import place
 from ._jit import inline, jit
 from ._memory import aligned, copy
+from ._tape import current, moved_by_python
 from ._transforms import M, N, make_transform, matrices
 from .activation import apply
 from .threads import get_num_threads, parallel_for, pool
@@ -178,6 +179,9 @@ def run(x, filters, bias, out, indices, corner, size, code):
         np.empty((tasks, n // tasks + 1, lanes(x.itemsize)), np.int32),
     )
     again = np.zeros(n, np.bool_)
+    tape = current()
+    if tape is not None:
+        tape.doubts.append(again)
     bias = bias if bias.size else np.zeros(O, x.dtype)
     ending, where = ("bias", _NOWHERE) if indices is None else ("pool", indices)
     _kernel(x.itemsize, ending)(
@@ -190,6 +194,7 @@ def run(x, filters, bias, out, indices, corner, size, code):
 def redo(again, x, results, direct):
     """Let ``direct(x, results)`` fill `results` anew for the images that :func:`run` named."""
     if again.any():
+        moved_by_python()
         parts = tuple([result[again] for result in results])
         direct(x[again], parts)
         for result, part in zip(results, parts, strict=True):

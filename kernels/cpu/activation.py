@@ -19,7 +19,7 @@ from ._jit import inline, jit, native, wide_vectors
 from ._math import erf, exp, like
 from ._math import sigmoid as sigmoid_of
 from ._math import tanh as tanh_of
-from ._memory import empty_like, flat, floats_at
+from ._memory import arranged, empty_like, flat, floats_at
 from ._softmax import log_softmax, log_softmax_backward, softmax, softmax_backward
 from .threads import parallel_for, pool
 
@@ -165,9 +165,7 @@ def _forward(name, x, s=0.0):
 
 def _backward(name, grad, saved, s=0.0):
     if grad.strides != saved.strides:
-        aligned = empty_like(saved)
-        aligned[...] = grad
-        grad = aligned
+        grad = arranged(grad, saved)
     out = empty_like(saved)
     _map_backward(name)(pool(), flat(grad), flat(saved), flat(out), saved.dtype.type(s))
     return out

@@ -16,10 +16,13 @@ its rows begin where they would share cache sets.
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from ._jit import inline, jit
-from ._memory import copy, empty, plain
+from ._memory import copy, empty, plain, turn_images
+from ._tape import moved_by_python
 from .activation import RELU, apply, code_of, finish
 from .threads import parallel_for, pool, share_out
 from .tile import multiply, panels
@@ -181,6 +184,18 @@ def linear_backward(grad, x, weight, input_grad, out=None):
     if sums is not grad_bias:
         grad_bias[:] = sums
     return grad_x if input_grad else None, grad_weight, grad_bias
+
+
+def flatten(x):
+    pixels = x.transpose(0, 2, 3, 1) if x.ndim == 4 else x
+    if x.flags.c_contiguous or not pixels.flags.carray or x.size == 0:
+        if not x.flags.c_contiguous:
+            moved_by_python()
+        return x.reshape(len(x), math.prod(x.shape[1:]))
+    N, C, H, W = x.shape
+    out = empty((N, C * H * W), x.dtype)
+    turn_images(pool(), pixels.reshape(N, H * W, C, 1), out.reshape(N, C, 1, H * W))
+    return out
 
 
 _NONE = {np.dtype(t): np.empty(0, t) for t in (np.float32, np.float64)}

@@ -11,7 +11,8 @@ import numpy as np
 
 from ._jit import inline, jit
 from ._math import like
-from ._memory import empty, empty_like, plain
+from ._memory import arranged, empty, plain
+from ._tape import current, moved_by_python
 from .threads import parallel_for, pool
 
 _CHUNK = 8192  # elements in a task: a multiple of 4
@@ -64,30 +65,29 @@ def _dropout_chunk(t, x, out, threshold, scale, key, stream):
 
 
 @jit
-def _dropout(pool, x, out, threshold, scale, key, stream):
+def _dropout(pool, x, out, threshold, scale, source):
+    key = (np.uint32(source[0]), np.uint32(source[0] >> _32))
+    stream = (np.uint32(source[1]), np.uint32(source[1] >> _32))
     parallel_for(
         pool, (x.size + _CHUNK - 1) // _CHUNK, _dropout_chunk, (x, out, threshold, scale, key, stream)
     )
 
 
-def _words(value: int) -> tuple[np.uint32, np.uint32]:
-    return np.uint32(value & 0xFFFFFFFF), np.uint32(value >> 32 & 0xFFFFFFFF)
-
-
 def dropout(x, p, seed, offset):
     if p >= 1:
+        moved_by_python()
         return np.zeros_like(x, subok=False)
     values = plain(x)
     out = empty(values.shape, x.dtype)
     threshold = np.uint64(int(p * 2**32))  # at p = 1 no word reaches it
     one = x.dtype.type(1)
     scale = one / (one - x.dtype.type(p)) if p < 1 else x.dtype.type(0)
-    _dropout(pool(), values.reshape(-1), out.reshape(-1), threshold, scale, _words(seed), _words(offset))
-    if values is x:
-        return out
-    result = empty_like(x)  # in the memory order of x
-    result[...] = out
-    return result
+    source = np.array((seed, offset), np.uint64)
+    tape = current()
+    if tape is not None:
+        tape.streams.append((source, seed, offset))
+    _dropout(pool(), values.reshape(-1), out.reshape(-1), threshold, scale, source)
+    return out if values is x else arranged(out, x)
 
 
 def dropout_backward(grad, p, seed, offset):

@@ -236,10 +236,13 @@ class _Pool:
     def resize(self, threads: int) -> None:
         with self._guard:
             self.threads = threads
-            _work.compile((types.int64, types.int64))  # here, not in each worker under Numba's lock
+            work = _work.compiled
+            work.compile((types.int64, types.int64))  # here, not in each worker under Numba's lock
             while len(self.workers) < threads - 1:
                 arguments = (self.address, len(self.workers) + 1)
-                worker = threading.Thread(target=_work, args=arguments, name="fastnn-worker", daemon=True)
+                worker = threading.Thread(
+                    target=_work.compiled, args=arguments, name="fastnn-worker", daemon=True
+                )
                 worker.start()
                 self.workers.append(worker)
             while self.words[ALIVE] < len(self.workers):
@@ -247,14 +250,14 @@ class _Pool:
                 time.sleep(1e-5)
             self.words[LIMIT] = threads
             self.words[RECALL] += 1
-            _wake(self.address)
+            _wake.compiled(self.address)
 
     def stop(self) -> None:
         self.words[LIMIT] = 0
         self.words[STOP] = 1
         self.words[BELL] += 1
         self.words[RECALL] += 1
-        _wake(self.address)
+        _wake.compiled(self.address)
         for worker in self.workers:
             worker.join(timeout=1.0)
 

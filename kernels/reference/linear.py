@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from fastnn.kernels.reference._elementwise import activate
@@ -62,3 +64,8 @@ def linear_backward(
     np.matmul(x.T, grad, out=grad_weight)
     grad_bias[...] = sum_rows(grad)
     return (grad @ weight.T if input_grad else None), grad_weight, grad_bias
+
+
+def flatten(x: np.ndarray) -> np.ndarray:
+    """(N, ...) to (N, features), in C order of the logical axes; a view of `x` where that is possible."""
+    return x.reshape(len(x), math.prod(x.shape[1:]))
