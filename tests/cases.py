@@ -77,6 +77,7 @@ LINEAR_ODD = [
     Linear("one input", 13, 1, 17, "gelu"),
     Linear("small primes", 3, 5, 7, "leaky_relu"),
     Linear("larger primes", 61, 127, 97),
+    Linear("primes, from memory", 701, 823, 37, "tanh"),
     Linear("just past a tile", 13, 16, 33, "relu"),
     Linear("just short of a tile", 11, 15, 31, "sigmoid"),
 ]

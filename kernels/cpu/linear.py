@@ -10,8 +10,9 @@ out each reads only its own rows of them, and these are the rows it also has in 
 update: three quarters of a hidden layer's arrays then stay in the core's own cache from step to step.
 
 What keeps the operands of a tile in the caches: the reduction is taken in blocks of some hundred terms, C
-standing in between; and where many rows of A will pass, B is first copied into panels as wide as a tile, if
-its rows begin where they would share cache sets.
+standing in between; where many rows of A will pass, B is first copied into panels as wide as a tile, if its
+rows begin where they would share cache sets; and where A comes from memory, a task copies the part of it that
+it needs next, row by row, which the processor sees coming. (Of a transpose, each term is on another page.)
 """
 
 from __future__ import annotations
@@ -32,7 +33,8 @@ _DEPTH = 128  # terms of the reduction in one block at most: so much of a panel 
 _PACK_ROWS = 96  # of C, from which on B is packed, if its rows are a multiple of so many bytes long:
 _APART = 1024  # then they fall into few cache sets
 _BLOCK = 1 << 19  # bytes of C in one task
-_LOWEST, _TALLEST = 64, 512  # rows of C in one task, where there are many
+_FAR = 1 << 21  # bytes of A, from which on the part of it that a task needs next is copied
+_LOWEST, _TALLEST = 64, 256  # rows of C in one task, where there are many
 _STRIPE = 16  # rows of a transpose in one task: a cache line of what is read
 _LARGE = 1 << 17  # bytes of B, from which on it matters that each core reads only a part of it
 _ADDED_ROWS = 16  # of C in a task that adds up parts
@@ -74,11 +76,23 @@ def _rows_task(t, block, tiles, a, transposed, b, packed, bias, c, sums, code):
     bias_at = bias.ctypes.data if bias.size and not len(sums) else 0
     width = tiles[0] * tiles[1] if packed.size else N
     stride, a_k = (1, M) if transposed else (K, 1)
+    copying = a.size * size > _FAR
+    high, wide = (_DEPTH, rows) if transposed else (rows, _DEPTH)
+    # Rows an odd number of cache lines apart fall into all of the cache's sets
+    near = np.empty((high if copying else 0, (wide + 31) // 32 * 32 + 64 // size), a.dtype)
+    if copying:
+        stride, a_k = (1, near.shape[1]) if transposed else (near.shape[1], 1)
     table = stride * np.arange(rows)
     no_offset = np.zeros(1, np.int64)
     for k in range(begin, max(end, begin + 1), _DEPTH):
         depth = min(_DEPTH, end - k)
         A = a.ctypes.data + (k * M + first if transposed else first * K + k) * size
+        if copying:
+            high, wide = (depth, rows) if transposed else (rows, depth)
+            top, left = (k, first) if transposed else (first, k)
+            for i in range(high):
+                copy(a[top + i, left : left + wide], near[i, :wide])
+            A = near.ctypes.data
         relu = code == RELU and k + depth >= K and not len(sums)
         for j in range(0, N, width):
             columns = min(width, N - j)
