@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 import fastnn
@@ -147,7 +148,7 @@ def info() -> None:
     chosen = fastnn.get_backend().name
     for name, reason in reasons.items():
         state = ("available, in use" if name == chosen else "available") if reason is None else reason
-        table.add_row(f"backend {name}", state)
+        table.add_row(f"backend {name}", escape(state))  # it may name an extra, in brackets
     packages = ("numpy", "numba", "llvmlite", "cupy-cuda12x", "cupy-cuda13x", "matplotlib", "scikit-learn")
     table.add_row("versions", ", ".join(f"{name} {version}" for name, version in versions(packages).items()))
     table.add_row("data", str(data_root()))
@@ -177,8 +178,10 @@ def _cache_folder() -> str:
     cache.
     """
     from fastnn.kernels.cpu import linear
+    from fastnn.kernels.cpu._jit import Kernel
 
-    folders = [value.stats.cache_path for value in vars(linear).values() if hasattr(value, "stats")]
+    kernels = [value for value in vars(linear).values() if isinstance(value, Kernel)]
+    folders = [kernel.compiled.stats.cache_path for kernel in kernels]
     return next((folder for folder in folders if folder), "nowhere: set NUMBA_CACHE_DIR to a writable folder")
 
 

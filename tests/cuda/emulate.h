@@ -90,6 +90,8 @@ static void start() {
     swapcontext(&self->context, &scheduler);
 }
 
+static std::string mistake;  // of a fiber: no exception crosses from its stack to the scheduler's
+
 [[noreturn]] static void fail(const std::string& what) {
     throw std::runtime_error(what + " in block (" + std::to_string(blockIdx.x) + ", " +
                              std::to_string(blockIdx.y) + ", " + std::to_string(blockIdx.z) + ")");
@@ -147,6 +149,7 @@ static void run_block(std::mt19937& random) {
         for (size_t i : order) {
             if (fibers[i].state != READY) continue;
             resume(fibers[i]);
+            if (!mistake.empty()) fail(std::exchange(mistake, ""));
             left -= fibers[i].state == DONE;
         }
         if (!left) break;
@@ -199,7 +202,10 @@ const char* run(void (*kernel)(A...), const unsigned* shape, void** arguments, s
 template <class T>
 T exchange(unsigned mask, T value, unsigned source) {
     Fiber* self = running;
-    if (!(mask >> self->lane & 1)) fail("a lane shuffles that is not in its own mask");
+    if (!(mask >> self->lane & 1)) {
+        mistake = "a lane shuffles that is not in its own mask";
+        wait(AT_BARRIER);
+    }
     static_assert(sizeof(T) <= 8);
     memcpy(&self->offered, &value, sizeof(T));
     self->mask = mask;

@@ -1,0 +1,132 @@
+"""The one place where CUDA source is compiled and kernels are launched.
+
+A ``.cu`` file is compiled by NVRTC when one of its kernels is first launched, once for float and once for
+double (``-DREAL=...``); CuPy keeps the machine code on disk. A kernel takes addresses: what an array must be
+for that (dense, of the right dtype, on a 16-byte boundary) is checked here, and every number gets the C type
+that kernels have for it: index_t for ints, REAL for floats.
+
+What is asked of CuPy goes through :data:`toolkit`. The tests put another there, which runs the same source on
+the CPU on NumPy arrays: so this code and that of the modules beside it are tested without a GPU.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+_FOLDER = Path(__file__).parent
+_REAL = {np.dtype(np.float32): "float", np.dtype(np.float64): "double"}
+# beside REAL: indices, addresses and random streams, and the sums of losses
+_OTHERS = tuple(np.dtype(t) for t in (np.int32, np.int64, np.uint64, np.float64))
+_BLOCK = 256  # threads
+_MOST_BLOCKS = 1 << 12  # some for every multiprocessor: more would wait, and each covers more instead
+_ALIGNMENT = 16  # bytes: the widest access of a thread
+
+
+class CuPy:
+    """CuPy, as this room uses it."""
+
+    @functools.cached_property
+    def xp(self) -> Any:
+        """The array module."""
+        import cupy
+
+        return cupy
+
+    def compile(self, stem: str, source: str, options: tuple[str, ...]) -> Any:
+        """The module of that source: its ``get_function(name)`` is called with (grid, block, arguments)."""
+        return self.xp.RawModule(code=source, options=options)
+
+    def address(self, array: Any) -> int:
+        return array.data.ptr
+
+
+toolkit: Any = CuPy()
+
+
+def xp() -> Any:
+    """The array module of this room."""
+    return toolkit.xp
+
+
+def address(array: Any) -> int:
+    """Where the numbers of `array` begin."""
+    return toolkit.address(array)
+
+
+def aligned(array: Any) -> bool:
+    """Whether `array` begins where a thread can move 16 bytes at once."""
+    return toolkit.address(array) % _ALIGNMENT == 0 or not array.size
+
+
+def source(stem: str) -> str:
+    """The text of a ``.cu`` file, with the files it includes in their places."""
+
+    seen: set[str] = set()
+
+    def once(match: re.Match) -> str:
+        if match[1] in seen:
+            return ""
+        seen.add(match[1])
+        text = (_FOLDER / match[1]).read_text().replace("#pragma once\n", "")
+        return re.sub(r'#include "(\w+\.cuh)"', once, text)
+
+    return re.sub(r'#include "(\w+\.cuh)"', once, (_FOLDER / f"{stem}.cu").read_text())
+
+
+def options(real: np.dtype) -> tuple[str, ...]:
+    """What NVRTC is told for kernels of that dtype."""
+    return (f"-DREAL={_REAL[real]}", "--std=c++17")
+
+
+@functools.cache
+def _module(toolkit: Any, stem: str, real: np.dtype) -> Any:
+    return toolkit.compile(stem, source(stem), options(real))
+
+
+@functools.cache
+def _function(toolkit: Any, stem: str, name: str, real: np.dtype) -> Any:
+    return _module(toolkit, stem, real).get_function(name)
+
+
+def grid_for(work: int) -> tuple[int]:
+    """A grid for so many threads with something to do; past a limit each has to do more."""
+    return (min(-(-work // _BLOCK), _MOST_BLOCKS),)
+
+
+def launch(
+    stem: str, name: str, real: np.dtype, work: int, *arguments: Any, grid: tuple[int, ...] | None = None
+) -> None:
+    """Launch kernel `name` of ``<stem>.cu`` for floats of dtype `real`.
+
+    Parameters
+    ----------
+    work : int
+        How many threads have something to do; the grid is made for them, up to a limit. 0 launches nothing.
+    *arguments : arrays, ints, floats
+    grid : tuple of int, optional
+        Blocks, instead of a grid for `work`.
+    """
+    if work <= 0:
+        return
+    blocks = grid or grid_for(work)
+    converted = tuple([_argument(value, real) for value in arguments])
+    _function(toolkit, stem, name, np.dtype(real))(blocks, (_BLOCK,), converted)
+
+
+def _argument(value: Any, real: np.dtype) -> Any:
+    if hasattr(value, "flags"):
+        if not value.flags.c_contiguous:
+            raise ValueError(f"a kernel was given an array with strides {value.strides}")
+        if value.dtype != real and value.dtype not in _OTHERS:
+            raise TypeError(f"a kernel for {real} was given an array of {value.dtype}")
+        if not aligned(value):
+            raise ValueError(f"a kernel was given an array that is not on a {_ALIGNMENT}-byte boundary")
+        return value
+    if isinstance(value, (float, np.floating)):
+        return np.dtype(real).type(value)
+    return np.int64(value)

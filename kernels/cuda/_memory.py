@@ -1,0 +1,50 @@
+"""How arrays lie in memory: what a kernel may be given, and how it gets there."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ._launch import aligned, xp
+
+
+def plain(x: Any) -> Any:
+    """`x` itself if it is C-contiguous and begins where kernels can read it, else a copy that does."""
+    if x.flags.c_contiguous and aligned(x):
+        return x
+    return xp().array(x, order="C", copy=True)
+
+
+def memory_order(x: Any) -> tuple[int, ...]:
+    """The axes of `x` from the slowest to the fastest in memory."""
+    return tuple(sorted(range(x.ndim), key=lambda axis: (-abs(x.strides[axis]), axis)))
+
+
+def dense(x: Any) -> Any:
+    """`x` itself if it has no gaps in memory, whatever the order of its axes, else a C-contiguous copy."""
+    inner = x.transpose(memory_order(x))
+    return x if inner.flags.c_contiguous and aligned(x) else plain(x)
+
+
+def flat(x: Any) -> Any:
+    """The elements of a :func:`dense` array in memory order, as a view."""
+    return x.transpose(memory_order(x)).reshape(-1)
+
+
+def arranged(x: Any, like: Any) -> Any:
+    """`x` in the memory order of `like`, a :func:`dense` array of its shape."""
+    if x.strides == like.strides and aligned(x):
+        return x
+    copied = xp().empty_like(like)
+    copied[...] = x
+    return copied
+
+
+def nhwc(x: Any) -> Any:
+    """The channels-last array of logical NCHW `x`: its own memory where it lies so, else a copy."""
+    return plain(x.transpose(0, 2, 3, 1))
+
+
+def empty_nchw(n: int, c: int, h: int, w: int, dtype: Any) -> tuple[Any, Any]:
+    """A new image batch as ``(its NHWC memory, the logical NCHW view of it)``."""
+    memory = xp().empty((n, h, w, c), dtype)
+    return memory, memory.transpose(0, 3, 1, 2)

@@ -1,0 +1,114 @@
+// Activations and their gradients: one number at a time, 16 bytes an access; softmax: a warp for each row.
+#include "common.cuh"
+#include "activation.cuh"
+
+#define MAP(name, expression)                                                                    \
+    extern "C" __global__ void name(const REAL* in, REAL* out, index_t count, REAL s) {          \
+        FOR_EACH(i, count / PACK) {                                                              \
+            Pack pack = ((const Pack*)in)[i];                                                    \
+            for (int k = 0; k < PACK; k++) {                                                     \
+                REAL x = pack.v[k];                                                              \
+                pack.v[k] = (expression);                                                        \
+            }                                                                                    \
+            ((Pack*)out)[i] = pack;                                                              \
+        }                                                                                        \
+        index_t i = count / PACK * PACK + threadIdx.x;                                           \
+        if (blockIdx.x == 0 && i < count) {                                                      \
+            REAL x = in[i];                                                                      \
+            out[i] = (expression);                                                               \
+        }                                                                                        \
+    }
+
+#define MAP_BACKWARD(name, expression)                                                           \
+    extern "C" __global__ void name(const REAL* grads, const REAL* saved, REAL* out, index_t count, REAL s) { \
+        FOR_EACH(i, count / PACK) {                                                              \
+            Pack slopes = ((const Pack*)grads)[i], kept = ((const Pack*)saved)[i];               \
+            for (int k = 0; k < PACK; k++) {                                                     \
+                REAL g = slopes.v[k], y = kept.v[k];                                             \
+                slopes.v[k] = (expression);                                                      \
+            }                                                                                    \
+            ((Pack*)out)[i] = slopes;                                                            \
+        }                                                                                        \
+        index_t i = count / PACK * PACK + threadIdx.x;                                           \
+        if (blockIdx.x == 0 && i < count) {                                                      \
+            REAL g = grads[i], y = saved[i];                                                     \
+            out[i] = (expression);                                                               \
+        }                                                                                        \
+    }
+
+__device__ __forceinline__ REAL gelu_slope(REAL x) {
+    return x * exp(x * x * (REAL)-0.5) * (REAL)0.39894228040143268 + normal_cdf(x);
+}
+__device__ __forceinline__ REAL gelu_tanh_slope(REAL x) {
+    REAL t = tanh(tanh_inner(x));
+    REAL inner = (REAL)0.79788456080286536 * (1 + (REAL)(3 * 0.044715) * (x * x));
+    return (REAL)0.5 * (1 + t + (1 - t * t) * inner * x);
+}
+
+MAP(relu, relu_of(x))
+MAP(leaky_relu, leaky_relu_of(x, s))
+MAP(sigmoid, sigmoid_of(x))
+MAP(tanh_, tanh(x))
+MAP(gelu, gelu_of(x))
+MAP(gelu_tanh, x * ((REAL)0.5 * (1 + tanh(tanh_inner(x)))))
+
+MAP_BACKWARD(relu_backward, y <= 0 ? (REAL)0 : g)
+MAP_BACKWARD(leaky_relu_backward, y > 0 ? g : g * s)
+MAP_BACKWARD(sigmoid_backward, (1 - y) * y * g)
+MAP_BACKWARD(tanh_backward, (1 - y * y) * g)
+MAP_BACKWARD(gelu_backward, gelu_slope(y) * g)
+MAP_BACKWARD(gelu_tanh_backward, gelu_tanh_slope(y) * g)
+
+// A warp goes from row to row of a (rows, length) matrix. All its lanes stay together: they exchange values.
+#define FOR_EACH_ROW(row, rows)                                                                      \
+    for (index_t row = ((index_t)blockIdx.x * blockDim.x + threadIdx.x) / 32; row < (rows);          \
+         row += (index_t)gridDim.x * blockDim.x / 32)
+#define LANE (threadIdx.x % 32)
+
+__device__ __forceinline__ REAL peak_of(const REAL* x, index_t length) {
+    REAL peak = NEGATIVE_INFINITY;
+    for (index_t k = LANE; k < length; k += 32) peak = larger(peak, x[k]);
+    return warp_max(peak);
+}
+
+extern "C" __global__ void softmax(const REAL* in, REAL* out, index_t rows, index_t length) {
+    FOR_EACH_ROW(row, rows) {
+        const REAL* x = in + row * length;
+        REAL *y = out + row * length, peak = peak_of(x, length), sum = 0;
+        for (index_t k = LANE; k < length; k += 32) sum += y[k] = exp(x[k] - peak);
+        sum = warp_sum(sum);
+        for (index_t k = LANE; k < length; k += 32) y[k] /= sum;
+    }
+}
+
+extern "C" __global__ void log_softmax(const REAL* in, REAL* out, index_t rows, index_t length) {
+    FOR_EACH_ROW(row, rows) {
+        const REAL* x = in + row * length;
+        REAL *y = out + row * length, peak = peak_of(x, length), sum = 0;
+        for (index_t k = LANE; k < length; k += 32) sum += exp(x[k] - peak);
+        REAL shift = log(warp_sum(sum));
+        for (index_t k = LANE; k < length; k += 32) y[k] = x[k] - peak - shift;
+    }
+}
+
+extern "C" __global__ void softmax_backward(
+    const REAL* grads, const REAL* saved, REAL* out, index_t rows, index_t length) {
+    FOR_EACH_ROW(row, rows) {
+        const REAL *g = grads + row * length, *y = saved + row * length;
+        REAL *slope = out + row * length, sum = 0;
+        for (index_t k = LANE; k < length; k += 32) sum += g[k] * y[k];
+        sum = warp_sum(sum);
+        for (index_t k = LANE; k < length; k += 32) slope[k] = (g[k] - sum) * y[k];
+    }
+}
+
+extern "C" __global__ void log_softmax_backward(
+    const REAL* grads, const REAL* saved, REAL* out, index_t rows, index_t length) {
+    FOR_EACH_ROW(row, rows) {
+        const REAL *g = grads + row * length, *y = saved + row * length;
+        REAL *slope = out + row * length, sum = 0;
+        for (index_t k = LANE; k < length; k += 32) sum += g[k];
+        sum = warp_sum(sum);
+        for (index_t k = LANE; k < length; k += 32) slope[k] = g[k] - exp(y[k]) * sum;
+    }
+}

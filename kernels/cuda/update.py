@@ -1,0 +1,75 @@
+"""Parameter updates on a GPU: ``update.cu``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ._launch import address, launch, xp
+from ._memory import memory_order
+
+_CHUNK = 4096  # elements of a block
+
+
+class Table:
+    """The addresses of all parameters with their companions, and how they are cut into blocks, on the GPU."""
+
+    __slots__ = ("addresses", "arrays", "blocks", "chunks", "columns", "dtype")
+
+    def __init__(self, columns: tuple) -> None:
+        self.arrays = columns  # alive as long as their addresses are in use
+        params = columns[0]
+        self.columns = len(columns)
+        self.dtype = params[0].dtype if params else np.dtype(np.float32)
+        rows = [[address(a) for a in row] for row in zip(*columns, strict=True)]
+        chunks = [
+            (p, begin, min(begin + _CHUNK, a.size))
+            for p, a in enumerate(params)
+            for begin in range(0, a.size, _CHUNK)
+        ]
+        self.blocks = len(chunks)
+        self.addresses = xp().asarray(np.array(rows, np.int64).reshape(len(params), len(columns)))
+        self.chunks = xp().asarray(np.array(chunks, np.int64).reshape(-1, 3))
+
+
+def bind(params, *lists):
+    for companions in lists:
+        if len(companions) != len(params):
+            raise ValueError(f"{len(params)} parameters, but {len(companions)} arrays to go with them")
+    for p, row in enumerate(zip(params, *lists, strict=True)):
+        same = (row[0].shape, params[0].dtype, _strides(row[0]))
+        for a in row:
+            dense = a.transpose(memory_order(a)).flags.c_contiguous
+            if not dense or (a.shape, a.dtype, _strides(a)) != same:
+                raise ValueError(
+                    f"parameter {p}: shape {a.shape}, {a.dtype}, strides {a.strides} does not go with shape "
+                    f"{same[0]}, {same[1]}, strides {row[0].strides}: all must be dense memory in one order"
+                )
+    return Table((params, *lists))
+
+
+def _strides(a: Any) -> list[int]:
+    """The strides that matter: those of axes longer than 1."""
+    return [stride for stride, length in zip(a.strides, a.shape, strict=True) if length > 1]
+
+
+def _run(name: str, table: Table, *numbers: Any) -> None:
+    tables = table.addresses, table.chunks, table.columns
+    launch("update", name, table.dtype, table.blocks, *tables, *numbers, grid=(table.blocks,))
+
+
+def sgd(table, lr, momentum, dampening, weight_decay, nesterov, first):
+    numbers = float(lr), float(momentum), 1.0 - dampening, float(weight_decay)
+    _run("sgd", table, *numbers, int(nesterov), int(first))
+
+
+def adam(table, lr, beta1, beta2, eps, weight_decay, decoupled, step):
+    rate, root = lr / (1 - beta1**step), 1 / np.sqrt(1 - beta2**step)
+    decay, shrink = (0.0, 1 - lr * weight_decay) if decoupled else (weight_decay, 1.0)
+    numbers = rate, beta1, beta2, 1 - beta1, 1 - beta2, eps, decay, shrink, root
+    _run("adam", table, *map(float, numbers))
+
+
+def rmsprop(table, lr, alpha, eps, weight_decay, momentum):
+    _run("rmsprop", table, *map(float, (lr, alpha, 1 - alpha, eps, weight_decay, momentum)))

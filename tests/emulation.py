@@ -1,0 +1,108 @@
+"""kernels/cuda without a GPU: its ``.cu`` files, built by g++ around ``cuda/emulate.h``, on NumPy arrays.
+
+:class:`Toolkit` takes the place of CuPy in ``kernels/cuda/_launch.py``; all the launch code is the real one.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fastnn.kernels.cuda import _launch
+
+HEADER = Path(__file__).parent / "cuda" / "emulate.h"
+COMPILER = shutil.which("g++")
+WHY_NOT = None if COMPILER else "there is no g++ to build kernels/cuda for the CPU"
+
+
+class Toolkit:
+    """What the launch code asks of CuPy, on the CPU.
+
+    Parameters
+    ----------
+    folder : Path
+        For what is built.
+    flags : tuple of str
+        More for the compiler: sanitizers.
+    """
+
+    xp = np
+
+    def __init__(self, folder: Path, flags: tuple[str, ...] = ()) -> None:
+        self._folder, self._flags = folder, flags
+        self.seed = 0  # of the order in which blocks and threads run: each launch gets the next
+        self.launched: set[str] = set()
+
+    def compile(self, stem: str, source: str, options: tuple[str, ...]) -> _Module:
+        name = f"{stem}-{options[0].rpartition('=')[2]}"
+        kernels = re.findall(r'extern "C" __global__ void (\w+)\(', source)
+        kernels += re.findall(r"^MAP(?:_BACKWARD)?\((\w+),", source, re.M)
+        kernels = [kernel for kernel in kernels if kernel != "name"]
+        text = f'#include "{HEADER}"\n{source}\n' + "".join(f"EXPORT({kernel})\n" for kernel in kernels)
+        path = self._folder / f"{name}.cpp"
+        path.write_text(text)
+        library = path.with_suffix(".so")
+        ignored = "-Wno-unknown-pragmas", "-Wno-unused-variable"
+        command = [COMPILER, "-std=c++17", "-O1", "-g", "-fPIC", "-shared", "-Wall"]
+        define = [option for option in options if option.startswith("-D")]
+        built = subprocess.run(
+            [*command, *ignored, *define, *self._flags, "-o", library, path], capture_output=True, text=True
+        )
+        if built.returncode:
+            raise RuntimeError(f"g++ does not take {stem}.cu:\n{built.stderr}")
+        return _Module(ctypes.CDLL(str(library)), stem, self)
+
+    @staticmethod
+    def address(array: np.ndarray) -> int:
+        return array.__array_interface__["data"][0]
+
+
+class _Module:
+    def __init__(self, library: ctypes.CDLL, stem: str, toolkit: Toolkit) -> None:
+        self._library, self._stem, self._toolkit = library, stem, toolkit
+
+    def get_function(self, name: str) -> Any:
+        run = self._library[f"run_{name}"]
+        run.restype = ctypes.c_char_p
+
+        def kernel(grid: tuple[int, ...], block: tuple[int, ...], arguments: tuple[Any, ...]) -> None:
+            shape = np.array([*grid, *[1] * (3 - len(grid)), *block, *[1] * (3 - len(block))], np.uint32)
+            values = [_value(argument) for argument in arguments]
+            addresses = np.array([value.ctypes.data for value in values], np.uintp)
+            self._toolkit.seed += 1
+            self._toolkit.launched.add(f"{self._stem}.{name}")
+            error = run(
+                ctypes.c_void_p(shape.ctypes.data),
+                ctypes.c_void_p(addresses.ctypes.data),
+                ctypes.c_size_t(len(values)),
+                ctypes.c_uint(self._toolkit.seed),
+            )
+            if error:
+                raise RuntimeError(f"{self._stem}.{name}: {error.decode()}")
+
+        return kernel
+
+
+def _value(argument: Any) -> np.ndarray:
+    """What a launch hands over: of an array its address, else the number."""
+    if isinstance(argument, np.ndarray):
+        return np.array([Toolkit.address(argument)], np.uintp)
+    return np.array([argument])
+
+
+@contextmanager
+def emulated(toolkit: Toolkit) -> Iterator[Toolkit]:
+    """Let kernels/cuda run on the CPU."""
+    before, _launch.toolkit = _launch.toolkit, toolkit
+    try:
+        yield toolkit
+    finally:
+        _launch.toolkit = before

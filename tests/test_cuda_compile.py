@@ -1,0 +1,87 @@
+"""kernels/cuda as NVRTC compiles it, which needs no GPU: on no architecture do registers spill to memory.
+
+``cuda/registers.json`` has the registers a thread and the bytes of shared memory a block of every kernel, as
+one release of NVRTC gave them; ``python -m tests.test_cuda_compile`` writes it anew.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from fastnn.kernels.cuda import _launch
+
+TABLE = Path(__file__).parent / "cuda" / "registers.json"
+STEMS = sorted(path.stem for path in Path(_launch.__file__).parent.glob("*.cu"))
+REALS = {"float": np.dtype(np.float32), "double": np.dtype(np.float64)}
+ARCHITECTURES = ("sm_80", "sm_90", "sm_100")
+MOST_REGISTERS = 128  # of 65,536 for 256 threads: two blocks fit a multiprocessor
+
+
+def compiled(stem: str, real: str, architecture: str) -> dict[str, Any]:
+    """Of each kernel [registers, bytes of shared memory]; AssertionError where one spills."""
+    from cupy.cuda import nvrtc
+
+    program = nvrtc.createProgram(_launch.source(stem), f"{stem}.cu", (), ())
+    options = [*_launch.options(REALS[real]), f"-arch={architecture}", "--ptxas-options=-v"]
+    try:
+        nvrtc.compileProgram(program, options)
+    except Exception as error:
+        raise AssertionError(f"{stem}.cu, {real}, {architecture}:\n{error}") from None
+    assert nvrtc.getCUBIN(program)
+    found = {}
+    for entry in re.split(r"Compiling entry function '", nvrtc.getProgramLog(program))[1:]:
+        name = entry[: entry.index("'")]
+        spilled = re.findall(r"(\d+) bytes spill", entry)
+        assert set(spilled) == {"0"}, f"{stem}.{name} spills, {real}, {architecture}"
+        shared = re.search(r"(\d+) bytes smem", entry)
+        registers = re.search(r"Used (\d+) registers", entry)
+        assert registers, entry
+        found[name] = [int(registers[1]), int(shared[1]) if shared else 0]
+    return found
+
+
+@pytest.fixture(scope="module")
+def nvrtc() -> tuple[int, int]:
+    """The version of NVRTC; a skip where there is none."""
+    pytest.importorskip("cupy", reason="CuPy is not installed, through which NVRTC is called")
+    try:
+        from cupy.cuda import nvrtc
+
+        return nvrtc.getVersion()
+    except Exception as error:
+        pytest.skip(f"NVRTC is not here (pip install nvidia-cuda-nvrtc): {str(error).splitlines()[0]}")
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("real", REALS)
+@pytest.mark.parametrize("stem", STEMS)
+def test_kernels_compile_without_spilling_to_what_the_table_says(
+    stem: str, real: str, architecture: str, nvrtc: tuple[int, int]
+) -> None:
+    table = json.loads(TABLE.read_text())
+    found = compiled(stem, real, architecture)
+    assert max(registers for registers, _ in found.values()) <= MOST_REGISTERS
+    expected = table["kernels"][stem][real][architecture]
+    assert found.keys() == expected.keys()
+    assert {name: shared for name, (_, shared) in found.items()} == {
+        name: shared for name, (_, shared) in expected.items()
+    }
+    if list(nvrtc) == table["nvrtc"]:  # another release allocates registers another way
+        assert found == expected
+
+
+if __name__ == "__main__":
+    from cupy.cuda import nvrtc as _nvrtc
+
+    kernels = {
+        stem: {real: {sm: compiled(stem, real, sm) for sm in ARCHITECTURES} for real in REALS}
+        for stem in STEMS
+    }
+    text = json.dumps({"nvrtc": list(_nvrtc.getVersion()), "kernels": kernels}, indent=1)
+    TABLE.write_text(re.sub(r"\[\s+(\d+),\s+(\d+)\s+\]", r"[\1, \2]", text) + "\n")
