@@ -142,7 +142,9 @@ class _Forward:
             raise CannotRepeat("numbers come from elsewhere than the kernels of the tape")
 
     def valid(self) -> bool:
-        """Whether the layers are as they were recorded."""
+        """Whether the layers, and the threads that kernels run on, are as they were recorded."""
+        if not self._program.current():
+            return False
         for parameter, data, grad in self._parameters:
             if parameter._data is not data or parameter._grad is not grad:
                 return False

@@ -212,7 +212,7 @@ class Program:
         self.lock = threading.Lock()  # for whoever runs it: two runs at once would share the memory between
         self.streams = tape.streams
         self._outputs = tuple(outputs)
-        self._room = pool(), get_num_threads()
+        self._threads = pool(), get_num_threads()
         self._held: list[np.ndarray] = []
         self._flags = tape.doubts
         moving = [_extent(array) for array in (*inputs, *outputs)]
@@ -251,11 +251,13 @@ class Program:
         self._control = np.array(rows, np.int64)
         self._at = _address(self._control)
 
+    def current(self) -> bool:
+        """Whether the threads are those of the recording: not in a forked child, or with another number."""
+        return self._threads == (pool(), get_num_threads())
+
     def run(self, *inputs: np.ndarray) -> tuple[np.ndarray, ...] | None:
-        """The outputs for those inputs; None where the calls must be made one by one: a result is in
-        doubt, memory has run out, or the threads are other ones than at the recording."""
-        if self._room != (pool(), get_num_threads()):
-            return None
+        """The outputs for those inputs, while :meth:`current`; None where the calls must be made one by one:
+        a result is in doubt, or memory has run out."""
         outputs = tuple([empty_like(like) for like in self._outputs])
         objects = [id(array) for array in (*inputs, *outputs)]
         if _replay.compiled(self._at, *objects, *_REST[len(objects)]):
