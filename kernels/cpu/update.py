@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from fastnn.kernels.reference._shared import check_companions
+
 from ._jit import inline, jit
 from ._math import itemsize, like
 from ._memory import floats_at, memory_order
@@ -37,24 +39,8 @@ class Table:
 
 
 def bind(params, *lists):
-    for companions in lists:
-        if len(companions) != len(params):
-            raise ValueError(f"{len(params)} parameters, but {len(companions)} arrays to go with them")
-    for p, row in enumerate(zip(params, *lists, strict=True)):
-        same = (row[0].shape, params[0].dtype, _strides(row[0]))
-        for a in row:
-            dense = a.transpose(memory_order(a)).flags.carray
-            if not dense or (a.shape, a.dtype, _strides(a)) != same:
-                raise ValueError(
-                    f"parameter {p}: shape {a.shape}, {a.dtype}, strides {a.strides} does not go with shape "
-                    f"{same[0]}, {same[1]}, strides {row[0].strides}: all must be dense memory in one order"
-                )
+    check_companions(params, lists, lambda a: a.transpose(memory_order(a)).flags.carray)
     return Table((params, *lists))
-
-
-def _strides(a):
-    """The strides that matter: those of axes longer than 1."""
-    return [stride for stride, length in zip(a.strides, a.shape, strict=True) if length > 1]
 
 
 @inline

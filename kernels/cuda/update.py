@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from fastnn.kernels.reference._shared import check_companions
+
 from ._launch import address, launch, xp
 from ._memory import memory_order
 
@@ -34,24 +36,8 @@ class Table:
 
 
 def bind(params, *lists):
-    for companions in lists:
-        if len(companions) != len(params):
-            raise ValueError(f"{len(params)} parameters, but {len(companions)} arrays to go with them")
-    for p, row in enumerate(zip(params, *lists, strict=True)):
-        same = (row[0].shape, params[0].dtype, _strides(row[0]))
-        for a in row:
-            dense = a.transpose(memory_order(a)).flags.c_contiguous
-            if not dense or (a.shape, a.dtype, _strides(a)) != same:
-                raise ValueError(
-                    f"parameter {p}: shape {a.shape}, {a.dtype}, strides {a.strides} does not go with shape "
-                    f"{same[0]}, {same[1]}, strides {row[0].strides}: all must be dense memory in one order"
-                )
+    check_companions(params, lists, lambda a: a.transpose(memory_order(a)).flags.c_contiguous)
     return Table((params, *lists))
-
-
-def _strides(a: Any) -> list[int]:
-    """The strides that matter: those of axes longer than 1."""
-    return [stride for stride, length in zip(a.strides, a.shape, strict=True) if length > 1]
 
 
 def _run(name: str, table: Table, *numbers: Any) -> None:

@@ -63,3 +63,26 @@ def tap_slices(
     last = max(first, min(outputs, (size - 1 - shift) // stride + 1))
     start = first * stride + shift
     return slice(start, start + (last - first) * stride, stride), slice(first, last)
+
+
+def check_companions(params: Any, lists: Any, dense: Callable[[Any], bool]) -> None:
+    """ValueError unless each array of `lists` lies in memory as its parameter does, without gaps.
+
+    `dense` says whether an array has no gaps and can be written to, on its device.
+    """
+    for companions in lists:
+        if len(companions) != len(params):
+            raise ValueError(f"{len(params)} parameters, but {len(companions)} arrays to go with them")
+    for p, row in enumerate(zip(params, *lists, strict=True)):
+        same = (row[0].shape, params[0].dtype, _strides(row[0]))
+        for a in row:
+            if not dense(a) or (a.shape, a.dtype, _strides(a)) != same:
+                raise ValueError(
+                    f"parameter {p}: shape {a.shape}, {a.dtype}, strides {a.strides} does not go with shape "
+                    f"{same[0]}, {same[1]}, strides {row[0].strides}: all must be dense memory in one order"
+                )
+
+
+def _strides(a: Any) -> list[int]:
+    """The strides that matter: those of axes longer than 1."""
+    return [stride for stride, length in zip(a.strides, a.shape, strict=True) if length > 1]
