@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from fastnn.backend import STEMS
 from fastnn.kernels.cuda import _launch
 from tests import drawn, emulation, parity
 from tests.emulation import Toolkit, emulated
 
-STEMS = ("activation", "conv", "conv_pool", "linear", "loss", "norm", "pool", "random", "update")
 CALLS = {**drawn.OTHERS, "max_pool2d": drawn.VECTORS["max_pool2d"]}
 EACH = 12  # calls of each operation and dtype
 pytestmark = pytest.mark.skipif(emulation.WHY_NOT is not None, reason=str(emulation.WHY_NOT))

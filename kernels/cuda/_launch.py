@@ -64,18 +64,17 @@ def aligned(array: Any) -> bool:
 
 
 def source(stem: str) -> str:
-    """The text of a ``.cu`` file, with the files it includes in their places."""
-
+    """The text of a ``.cu`` file, with each file it includes once, in its place."""
     seen: set[str] = set()
 
-    def once(match: re.Match) -> str:
-        if match[1] in seen:
+    def text(name: str) -> str:
+        if name in seen:
             return ""
-        seen.add(match[1])
-        text = (_FOLDER / match[1]).read_text().replace("#pragma once\n", "")
-        return re.sub(r'#include "(\w+\.cuh)"', once, text)
+        seen.add(name)
+        own = (_FOLDER / name).read_text().replace("#pragma once\n", "")
+        return re.sub(r'#include "(\w+\.cuh)"', lambda match: text(match[1]), own)
 
-    return re.sub(r'#include "(\w+\.cuh)"', once, (_FOLDER / f"{stem}.cu").read_text())
+    return text(f"{stem}.cu")
 
 
 def options(real: np.dtype) -> tuple[str, ...]:
@@ -115,7 +114,7 @@ def launch(
         return
     blocks = grid or grid_for(work)
     converted = tuple([_argument(value, real) for value in arguments])
-    _function(toolkit, stem, name, np.dtype(real))(blocks, (_BLOCK,), converted)
+    _function(toolkit, stem, name, real)(blocks, (_BLOCK,), converted)
 
 
 def _argument(value: Any, real: np.dtype) -> Any:
@@ -128,5 +127,5 @@ def _argument(value: Any, real: np.dtype) -> Any:
             raise ValueError(f"a kernel was given an array that is not on a {_ALIGNMENT}-byte boundary")
         return value
     if isinstance(value, (float, np.floating)):
-        return np.dtype(real).type(value)
+        return real.type(value)
     return np.int64(value)

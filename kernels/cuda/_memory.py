@@ -48,3 +48,15 @@ def empty_nchw(n: int, c: int, h: int, w: int, dtype: Any) -> tuple[Any, Any]:
     """A new image batch as ``(its NHWC memory, the logical NCHW view of it)``."""
     memory = xp().empty((n, h, w, c), dtype)
     return memory, memory.transpose(0, 3, 1, 2)
+
+
+def fillable(array: Any) -> Any:
+    """`array` itself where a kernel can fill it, else a new one of its shape, to :func:`deliver` later."""
+    return array if plain(array) is array else xp().empty(array.shape, array.dtype)
+
+
+def deliver(*pairs: tuple[Any, Any]) -> None:
+    """Copy each (filled, given) pair's first array to its second, unless they are one."""
+    for filled, given in pairs:
+        if filled is not given:
+            given[...] = filled

@@ -59,18 +59,6 @@ MAP_BACKWARD(tanh_backward, (1 - y * y) * g)
 MAP_BACKWARD(gelu_backward, gelu_slope(y) * g)
 MAP_BACKWARD(gelu_tanh_backward, gelu_tanh_slope(y) * g)
 
-// A warp goes from row to row of a (rows, length) matrix. All its lanes stay together: they exchange values.
-#define FOR_EACH_ROW(row, rows)                                                                      \
-    for (index_t row = ((index_t)blockIdx.x * blockDim.x + threadIdx.x) / 32; row < (rows);          \
-         row += (index_t)gridDim.x * blockDim.x / 32)
-#define LANE (threadIdx.x % 32)
-
-__device__ __forceinline__ REAL peak_of(const REAL* x, index_t length) {
-    REAL peak = NEGATIVE_INFINITY;
-    for (index_t k = LANE; k < length; k += 32) peak = larger(peak, x[k]);
-    return warp_max(peak);
-}
-
 extern "C" __global__ void softmax(const REAL* in, REAL* out, index_t rows, index_t length) {
     FOR_EACH_ROW(row, rows) {
         const REAL* x = in + row * length;

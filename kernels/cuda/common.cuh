@@ -50,3 +50,16 @@ __device__ __forceinline__ T block_sum(T value, T* place) {
 #define INFINITY __int_as_float(0x7f800000)
 #endif
 #define NEGATIVE_INFINITY (-(REAL)INFINITY)
+
+// A warp goes from row to row of a (rows, length) matrix. All its lanes stay together: they exchange values.
+#define FOR_EACH_ROW(row, rows)                                                                      \
+    for (index_t row = ((index_t)blockIdx.x * blockDim.x + threadIdx.x) / 32; row < (rows);          \
+         row += (index_t)gridDim.x * blockDim.x / 32)
+#define LANE (threadIdx.x % 32)
+
+// The largest number of a row, in all lanes.
+__device__ __forceinline__ REAL peak_of(const REAL* x, index_t length) {
+    REAL peak = NEGATIVE_INFINITY;
+    for (index_t k = LANE; k < length; k += 32) peak = larger(peak, x[k]);
+    return warp_max(peak);
+}

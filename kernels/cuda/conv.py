@@ -7,13 +7,21 @@ from typing import Any
 from fastnn.kernels.reference._shared import output_shape
 
 from ._launch import launch, xp
-from ._memory import empty_nchw, nhwc, plain
-from .linear import CODES, TILE, column_sums, finish_parts, parts_for, plain_out
+from ._memory import deliver, empty_nchw, fillable, nhwc, plain
+from .linear import CODES, TILE, column_sums, finish_parts, parts_for
 
 
 def _filters(weight: Any) -> Any:
     """OIHW filters as the (KH, KW, I, O) array that kernels read: their own memory where they lie so."""
     return plain(weight.transpose(2, 3, 1, 0))
+
+
+def count_windows(
+    image: tuple, kernel_size: tuple, stride: tuple, padding: tuple, dilation: tuple
+) -> list[int]:
+    """[OH, OW] for images of `image` pixels."""
+    axes = zip(image, kernel_size, stride, padding, dilation, strict=True)
+    return [output_shape(*axis) for axis in axes]
 
 
 def _shapes(x_shape: tuple, weight: Any, out_shape: tuple, stride, padding, dilation, groups) -> tuple:
@@ -25,8 +33,8 @@ def _shapes(x_shape: tuple, weight: Any, out_shape: tuple, stride, padding, dila
 
 def conv2d(x, weight, bias, stride, padding, dilation, groups, activation):
     N, O = len(x), len(weight)
-    axes = zip(x.shape[2:], weight.shape[2:], stride, padding, dilation, strict=True)
-    memory, out = empty_nchw(N, O, *[output_shape(*axis) for axis in axes], x.dtype)
+    size = count_windows(x.shape[2:], weight.shape[2:], stride, padding, dilation)
+    memory, out = empty_nchw(N, O, *size, x.dtype)
     shapes = _shapes(x.shape, weight, out.shape, stride, padding, dilation, groups)
     filters = _filters(weight)
     given = memory if bias is None else plain(bias)
@@ -47,7 +55,7 @@ def conv2d_backward(grad, x, weight, stride, padding, dilation, groups, input_gr
         launch("conv", "grad_input", x.dtype, memory.size, grad_memory, filters, memory, *shapes, grid=grid)
     grad_weight, grad_bias = out or (_new_filters(weight), xp().empty(O, x.dtype))
     hwio = grad_weight.transpose(2, 3, 1, 0)
-    dense, sums = plain_out(hwio), plain_out(grad_bias)
+    dense, sums = fillable(hwio), fillable(grad_bias)
     if grad.size == 0:
         dense[...] = 0
         sums[...] = 0
@@ -61,9 +69,7 @@ def conv2d_backward(grad, x, weight, stride, padding, dilation, groups, input_gr
         if parts > 1:
             finish_parts("conv", target, dense, None, 0)
         column_sums("conv", grad_memory.reshape(pixels, O), sums)
-    for given, filled in ((hwio, dense), (grad_bias, sums)):
-        if filled is not given:
-            given[...] = filled
+    deliver((dense, hwio), (sums, grad_bias))
     return grad_x, grad_weight, grad_bias
 
 
@@ -74,9 +80,7 @@ def _new_filters(weight: Any) -> Any:
 
 def im2col(x, kernel_size, stride, padding, dilation):
     N, C, H, W = x.shape
-    OH, OW = (
-        output_shape(*axis) for axis in zip((H, W), kernel_size, stride, padding, dilation, strict=True)
-    )
+    OH, OW = count_windows((H, W), kernel_size, stride, padding, dilation)
     cols = xp().empty((N, C * kernel_size[0] * kernel_size[1], OH * OW), x.dtype)
     sizes = (N, C, H, W, OH, OW, *kernel_size, *stride, *padding, *dilation)
     launch("conv", "im2col", x.dtype, cols.size, plain(x), cols, *sizes)
@@ -85,8 +89,8 @@ def im2col(x, kernel_size, stride, padding, dilation):
 
 def col2im(cols, output_size, kernel_size, stride, padding, dilation):
     N, C = len(cols), cols.shape[1] // (kernel_size[0] * kernel_size[1])
-    sides = zip(output_size, kernel_size, stride, padding, dilation, strict=True)
+    windows = count_windows(output_size, kernel_size, stride, padding, dilation)
     out = xp().empty((N, C, *output_size), cols.dtype)
-    sizes = (N, C, *output_size, *[output_shape(*axis) for axis in sides], *kernel_size)
+    sizes = (N, C, *output_size, *windows, *kernel_size)
     launch("conv", "col2im", cols.dtype, out.size, plain(cols), out, *sizes, *stride, *padding, *dilation)
     return out

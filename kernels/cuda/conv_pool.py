@@ -20,7 +20,6 @@ def conv2d_max_pool2d(x, weight, bias, convolution, pooling, activation):
 
 
 def conv2d_max_pool2d_backward(grad, indices, x, weight, convolution, input_grad, out=None):
-    axes = zip(x.shape[2:], weight.shape[2:], *convolution[:3], strict=True)
-    between = [conv.output_shape(*axis) for axis in axes]
+    between = conv.count_windows(x.shape[2:], weight.shape[2:], *convolution[:3])
     slope = pool.max_pool2d_backward(grad, indices, (*grad.shape[:2], *between))
     return conv.conv2d_backward(slope, x, weight, *convolution, input_grad, out)

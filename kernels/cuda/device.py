@@ -1,8 +1,6 @@
-"""Whether a GPU can be used here, and what it is."""
+"""Whether a GPU can be used here."""
 
 from __future__ import annotations
-
-from typing import Any
 
 _INSUFFICIENT_DRIVER, _NO_DEVICE = 35, 100  # of cudaError_t
 _INSTALL = "pip install 'fastnn-kernels[cuda13x]' (driver of CUDA 12: [cuda12x])"
@@ -16,14 +14,15 @@ def why_not() -> str | None:
         return f"CuPy does not import ({error}): {_INSTALL}"
     runtime = cupy.cuda.runtime
     try:
-        if runtime.getDeviceCount() == 0:
-            return "the driver shows no CUDA device (CUDA_VISIBLE_DEVICES may hide it)"
+        count = runtime.getDeviceCount()
     except runtime.CUDARuntimeError as error:
         if error.status == _INSUFFICIENT_DRIVER:
             return f"there is no NVIDIA driver, or it is too old for this CuPy: update it, or {_INSTALL}"
-        if error.status == _NO_DEVICE:
-            return "the driver shows no CUDA device (CUDA_VISIBLE_DEVICES may hide it)"
-        return f"CUDA does not start: {error}"
+        if error.status != _NO_DEVICE:
+            return f"CUDA does not start: {error}"
+        count = 0
+    if count == 0:
+        return "the driver shows no CUDA device (CUDA_VISIBLE_DEVICES may hide it)"
     try:
         from cupy.cuda import nvrtc
 
@@ -31,16 +30,3 @@ def why_not() -> str | None:
     except Exception as error:
         return f"NVRTC, which compiles the kernels, cannot be loaded ({error}): {_INSTALL}"
     return None
-
-
-def describe() -> dict[str, Any]:
-    """Name, memory in bytes and compute capability of the current device."""
-    import cupy
-
-    device = cupy.cuda.Device()
-    properties = cupy.cuda.runtime.getDeviceProperties(device.id)
-    return {
-        "name": properties["name"].decode(),
-        "memory": properties["totalGlobalMem"],
-        "compute_capability": (properties["major"], properties["minor"]),
-    }

@@ -6,7 +6,7 @@ import math
 from typing import Any
 
 from ._launch import launch, xp
-from ._memory import plain
+from ._memory import deliver, fillable, plain
 
 TILE = 64  # as in product.cuh
 _BLOCKS = 264  # that keep a large GPU busy; one number for all, so that no result depends on the GPU
@@ -67,22 +67,15 @@ def linear_backward(grad, x, weight, input_grad, out=None):
     grad, x, weight = plain(grad), plain(x), plain(weight)
     (M, K), N = x.shape, weight.shape[1]
     grad_weight, grad_bias = out or (xp().empty((K, N), x.dtype), xp().empty(N, x.dtype))
-    dense, sums = plain_out(grad_weight), plain_out(grad_bias)
+    dense, sums = fillable(grad_weight), fillable(grad_bias)
     _product(x, (1, K), grad, (N, 1), dense, M, None, 0)
     column_sums("linear", grad, sums)
     grad_x = None
     if input_grad:
         grad_x = xp().empty((M, K), x.dtype)
         _product(grad, (N, 1), weight, (1, N), grad_x, N, None, 0)
-    for given, filled in ((grad_weight, dense), (grad_bias, sums)):
-        if filled is not given:
-            given[...] = filled
+    deliver((dense, grad_weight), (sums, grad_bias))
     return grad_x, grad_weight, grad_bias
-
-
-def plain_out(array: Any) -> Any:
-    """`array` itself where a kernel can fill it, else a new one of its shape."""
-    return array if plain(array) is array else xp().empty(array.shape, array.dtype)
 
 
 def flatten(x):

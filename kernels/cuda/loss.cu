@@ -3,7 +3,6 @@
 #include "common.cuh"
 
 #define THREADS 256
-#define LANE (threadIdx.x % 32)
 
 __device__ __forceinline__ void leave(double loss, double* parts, double* place) {
     loss = block_sum(loss, place);
@@ -15,12 +14,9 @@ __device__ __forceinline__ void cross_entropy(
     const REAL* logits, const index_t* labels, const REAL* shares, REAL* grads, double* parts, index_t rows,
     index_t classes, REAL scale, double* place) {
     double loss = 0;
-    for (index_t row = ((index_t)blockIdx.x * blockDim.x + threadIdx.x) / 32; row < rows;
-         row += (index_t)gridDim.x * blockDim.x / 32) {
+    FOR_EACH_ROW(row, rows) {
         const REAL *x = logits + row * classes, *share = shares + row * classes;
-        REAL *slope = grads + row * classes, peak = NEGATIVE_INFINITY, sum = 0, weight = 0;
-        for (index_t k = LANE; k < classes; k += 32) peak = larger(peak, x[k]);
-        peak = warp_max(peak);
+        REAL *slope = grads + row * classes, peak = peak_of(x, classes), sum = 0, weight = 0;
         for (index_t k = LANE; k < classes; k += 32) {
             sum += slope[k] = exp(x[k] - peak);
             if (!labels) weight += share[k];

@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ._launch import launch, xp
-from ._memory import plain
-from .linear import plain_out
+from ._memory import deliver, fillable, plain
 
 
 def _rows(x: Any) -> Any:
@@ -36,9 +35,7 @@ def batch_norm(x, weight, bias, running_mean, running_var, training, momentum, e
         means, variances = plain(running_mean), plain(running_var)
         arrays = rows, mean, inv_std, means, variances
         launch("norm", "statistics", x.dtype, C, *arrays, M, C, float(momentum), float(eps), grid=_columns(C))
-        for given, filled in ((running_mean, means), (running_var, variances)):
-            if filled is not given:
-                given[...] = filled
+        deliver((means, running_mean), (variances, running_var))
     else:
         mean, inv_std = running_mean.copy(), 1 / xp().sqrt(running_var + x.dtype.type(eps))
     arrays = rows, out, plain(mean), plain(inv_std), weight, bias
@@ -50,7 +47,7 @@ def batch_norm_backward(grad, x, weight, mean, inv_std, training, input_grad, ou
     rows, grads, weight, mean, inv_std = _rows(x), _rows(grad), plain(weight), plain(mean), plain(inv_std)
     M, C = rows.shape
     grad_weight, grad_bias = out or (xp().empty(C, x.dtype), xp().empty(C, x.dtype))
-    slopes, sums = plain_out(grad_weight), plain_out(grad_bias)
+    slopes, sums = fillable(grad_weight), fillable(grad_bias)
     arrays = grads, rows, mean, inv_std, slopes, sums
     launch("norm", "grad_parameters", x.dtype, C, *arrays, M, C, grid=_columns(C))
     grad_x = None
@@ -59,7 +56,5 @@ def batch_norm_backward(grad, x, weight, mean, inv_std, training, input_grad, ou
         arrays = grads, rows, mean, inv_std, weight, slopes, sums, back
         launch("norm", "grad_input", x.dtype, back.size, *arrays, M, C, int(training))
         grad_x = _shaped(back, x.shape)
-    for given, filled in ((grad_weight, slopes), (grad_bias, sums)):
-        if filled is not given:
-            given[...] = filled
+    deliver((slopes, grad_weight), (sums, grad_bias))
     return grad_x, grad_weight, grad_bias
