@@ -10,9 +10,9 @@ from pathlib import Path
 
 import numpy as np
 
-from tests import drawn
+from tests.drawn import KERNELS, Draw
 from tests.emulation import Toolkit, emulated
-from tests.test_cuda_emulated import CALLS, room
+from tests.rooms import CUDA
 
 FLAGS = ("-fsanitize=address,undefined", "-fno-sanitize-recover=undefined", "-fno-omit-frame-pointer")
 EACH = 3
@@ -26,12 +26,10 @@ def main() -> None:
         if "--past-the-end" in sys.argv:
             kernel = toolkit.compile("past", PAST_THE_END, ("-DREAL=float",)).get_function("past_the_end")
             kernel((1,), (32,), (np.empty(31, np.float32), np.empty(32, np.float32)))
-        for stem, module in room("cuda").items():
-            setattr(drawn, stem, module)
         count = 0
-        for name, draw in CALLS.items():
+        for name, draw in KERNELS.items():
             for i in range(EACH):
-                function, operands = draw(drawn.Draw([i, 1, *name.encode()], np.float32))
+                function, operands = draw(Draw([i, 1, *name.encode()], np.float32, CUDA))
                 function(*operands)
                 count += 1
         print(f"{count} calls of {len(toolkit.launched)} kernels")

@@ -15,10 +15,11 @@ import pytest
 
 from fastnn.backend import STEMS
 from fastnn.kernels.cuda import _launch
-from tests import drawn, emulation, parity
+from tests import emulation, parity
+from tests.drawn import KERNELS
 from tests.emulation import Toolkit, emulated
+from tests.rooms import CUDA, REFERENCE, agree, made
 
-CALLS = {**drawn.OTHERS, "max_pool2d": drawn.VECTORS["max_pool2d"]}
 EACH = 12  # calls of each operation and dtype
 pytestmark = pytest.mark.skipif(emulation.WHY_NOT is not None, reason=str(emulation.WHY_NOT))
 
@@ -33,40 +34,12 @@ def room(name: str) -> dict[str, Any]:
     return {stem: importlib.import_module(f"fastnn.kernels.{name}.{stem}") for stem in STEMS}
 
 
-def result(modules: dict[str, Any], name: str, seed: list[int], dtype: Any, monkeypatch: Any) -> list[Any]:
-    """What the operation gives in a room of kernels, for the operands that belong to `seed`."""
-    for stem, module in modules.items():
-        monkeypatch.setattr(drawn, stem, module)
-    function, operands = CALLS[name](drawn.Draw(seed, dtype))
-    with np.errstate(all="ignore"):
-        returned = function(*operands)
-    return list(returned) if isinstance(returned, tuple) else [returned]
-
-
-def agree(ours: list[Any], theirs: list[Any], dtype: Any, label: str) -> None:
-    assert len(ours) == len(theirs), label
-    for i, (a, b) in enumerate(zip(ours, theirs, strict=True)):
-        if b is None:
-            assert a is None, label
-            continue
-        a, b = np.asarray(a), np.asarray(b)
-        assert a.shape == b.shape, (label, i)
-        if b.dtype.kind == "i":
-            np.testing.assert_array_equal(a, b, f"{label}, result {i}")
-        else:
-            size = np.abs(b).max(initial=0)
-            bound = 64 * np.finfo(dtype).eps
-            np.testing.assert_allclose(a, b, bound, bound * size, err_msg=f"{label}, result {i}")
-
-
 @pytest.mark.parametrize("dtype", parity.DTYPES)
-@pytest.mark.parametrize("name", CALLS)
-def test_kernel_matches_the_reference(name: str, dtype: Any, toolkit: Toolkit, monkeypatch: Any) -> None:
-    reference, cuda = room("reference"), room("cuda")
+@pytest.mark.parametrize("name", KERNELS)
+def test_kernel_matches_the_reference(name: str, dtype: Any, toolkit: Toolkit) -> None:
     for i in range(EACH):
         seed = [i, *name.encode()]
-        theirs = result(reference, name, seed, dtype, monkeypatch)
-        ours = result(cuda, name, seed, dtype, monkeypatch)
+        theirs, ours = (made(room, name, seed, dtype) for room in (REFERENCE, CUDA))
         agree(ours, theirs, dtype, f"{name}, call {i}")
 
 
@@ -75,11 +48,10 @@ def test_kernel_matches_the_reference(name: str, dtype: Any, toolkit: Toolkit, m
 )
 def test_more_work_than_one_grid_is_done_in_strides(name: str, toolkit: Toolkit, monkeypatch: Any) -> None:
     monkeypatch.setattr(_launch, "_MOST_BLOCKS", 1)
-    reference, cuda = room("reference"), room("cuda")
     for i in range(EACH):
         seed = [i, 2, *name.encode()]
-        theirs = result(reference, name, seed, np.float32, monkeypatch)
-        agree(result(cuda, name, seed, np.float32, monkeypatch), theirs, np.float32, f"{name}, call {i}")
+        theirs, ours = (made(room, name, seed, np.float32) for room in (REFERENCE, CUDA))
+        agree(ours, theirs, np.float32, f"{name}, call {i}")
 
 
 ACTIVATIONS = {

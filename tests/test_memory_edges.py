@@ -1,8 +1,9 @@
 """No kernel reads or writes past an array: operands, results and scratch all lie flush against guard pages.
 
-The calls of ``drawn.py`` are made in a child process under the allocator of ``guarded.py``, arrays flush
-at the end and at the start in turn. The child notes each call in a file before it makes it: after a fault,
-the last line names the culprit. (Out of its reach: the blocks that compiled code allocates for itself.)
+The calls of ``drawn.py`` and ``drawn_parts.py`` are made in a child process under the allocator of
+``guarded.py``, arrays flush at the end and at the start in turn. The child notes each call in a file before
+it makes it: after a fault, the last line names the culprit. (Out of its reach: the blocks that compiled code
+allocates for itself.)
 """
 
 from __future__ import annotations
@@ -20,8 +21,10 @@ import numpy as np
 import pytest
 
 from fastnn.kernels.cpu import _memory
-from tests.drawn import OTHERS, VECTORS, Calls, Draw, Drawn, run_panel
+from tests.drawn import KERNELS, Calls, Draw, Drawn
+from tests.drawn_parts import PARTS, run_panel
 from tests.guarded import Allocator
+from tests.rooms import CPU
 
 ROOT = Path(__file__).resolve().parents[1]
 EACH = 90  # calls of each operation
@@ -78,13 +81,13 @@ def make_calls(log: Path, names: list[str]) -> None:
     allocator = Allocator()
     allocator.install()
     without_slack()
-    calls = {**VECTORS, **OTHERS, **FAULTS}
+    calls = {**PARTS, **KERNELS, **FAULTS}
     with log.open("w") as file:
         for name in names:
             for i in range(EACH):
                 allocator.at_end = i % 2 == 0
                 seed, dtype = [i, *name.encode()], (np.float32, np.float64)[i // 2 % 2]
-                kernel, operands = calls[name](Draw(seed, dtype))
+                kernel, operands = calls[name](Draw(seed, dtype, CPU))
                 side = "end" if allocator.at_end else "start"
                 file.write(f"{name} {i}, flush at the {side}: {describe(operands)}\n")
                 file.flush()
@@ -99,7 +102,7 @@ def run_child(names: list[str], folder: Path) -> tuple[subprocess.CompletedProce
     return done, log.read_text().splitlines() if log.exists() else []
 
 
-@pytest.mark.parametrize("calls", [VECTORS, OTHERS], ids=["vectors", "others"])
+@pytest.mark.parametrize("calls", [PARTS, KERNELS], ids=["parts", "kernels"])
 def test_kernels_stay_inside_their_operands(calls: Calls, tmp_path: Path) -> None:
     done, log = run_child(list(calls), tmp_path)
     assert done.returncode == 0, f"exit code {done.returncode} in {log[-1:]}\n{done.stderr[-3000:]}"
@@ -107,7 +110,7 @@ def test_kernels_stay_inside_their_operands(calls: Calls, tmp_path: Path) -> Non
 
 
 def test_enough_shapes_are_drawn() -> None:
-    assert EACH * len({**VECTORS, **OTHERS}) >= 2000
+    assert EACH * len({**PARTS, **KERNELS}) >= 2000
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import pytest
 
 from fastnn.kernels.cpu.tile import lanes
 from tests import parity
-from tests.drawn import run_turn
+from tests.drawn_parts import run_turn
 
 MARK = 77
 

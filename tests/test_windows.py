@@ -16,7 +16,7 @@ from fastnn.kernels.cpu import _windows
 from fastnn.kernels.cpu._windows import passes
 from fastnn.kernels.cpu.tile import lanes
 from tests import parity
-from tests.drawn import run_window
+from tests.drawn_parts import run_window
 
 MARK = 77.0
 RUNS = (1, 3, 4, 5, 7, 9, 26)
