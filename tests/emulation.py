@@ -9,7 +9,7 @@ import ctypes
 import re
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -44,7 +44,7 @@ class Toolkit:
     def compile(self, stem: str, source: str, options: tuple[str, ...]) -> _Module:
         name = f"{stem}-{options[0].rpartition('=')[2]}"
         kernels = re.findall(r'extern "C" __global__ void (\w+)\(', source)
-        kernels += re.findall(r"^MAP(?:_BACKWARD)?\((\w+),", source, re.M)
+        kernels += re.findall(r"^(?:MAP|MAP_BACKWARD|GATHER)\((\w+),", source, re.M)
         kernels = [kernel for kernel in kernels if kernel != "name"]
         text = f'#include "{HEADER}"\n{source}\n' + "".join(f"EXPORT({kernel})\n" for kernel in kernels)
         path = self._folder / f"{name}.cpp"
@@ -64,6 +64,10 @@ class Toolkit:
     def address(array: np.ndarray) -> int:
         return array.__array_interface__["data"][0]
 
+    def do(self, action: Callable[[], Any], arguments: tuple[Any, ...]) -> None:
+        """Launch a kernel, which `action` does."""
+        action()
+
 
 class _Module:
     def __init__(self, library: ctypes.CDLL, stem: str, toolkit: Toolkit) -> None:
@@ -74,6 +78,9 @@ class _Module:
         run.restype = ctypes.c_char_p
 
         def kernel(grid: tuple[int, ...], block: tuple[int, ...], arguments: tuple[Any, ...]) -> None:
+            self._toolkit.do(lambda: now(grid, block, arguments), arguments)
+
+        def now(grid: tuple[int, ...], block: tuple[int, ...], arguments: tuple[Any, ...]) -> None:
             shape = np.array([*grid, *[1] * (3 - len(grid)), *block, *[1] * (3 - len(block))], np.uint32)
             values = [_value(argument) for argument in arguments]
             addresses = np.array([value.ctypes.data for value in values], np.uintp)

@@ -19,7 +19,7 @@ CONTRACT = {
     "loss": "softmax_cross_entropy sigmoid_cross_entropy mse",
     "norm": "batch_norm batch_norm_backward",
     "random": "dropout dropout_backward",
-    "update": "bind sgd adam rmsprop",
+    "update": "bind sgd adam rmsprop l2_penalty",
 }
 ROOMS = [(room, stem) for room in ("cpu", "cuda") for stem in CONTRACT]
 

@@ -68,6 +68,11 @@ def permutation(seed: int, epoch: int, size: int) -> np.ndarray:
     return np.random.default_rng([seed, epoch]).permutation(size)
 
 
+def drawn(seed: int, epoch: int, size: int, count: int) -> np.ndarray:
+    """`count` of `size` examples, drawn with replacement for `epoch`: a function of its arguments alone."""
+    return np.random.default_rng([seed, epoch]).integers(size, size=count)
+
+
 class Score:
     """The metric over an epoch's batches, computed once for many of them.
 
@@ -83,7 +88,7 @@ class Score:
         self._metric = metric
         self._order = order
         self._targets = targets
-        self._capacity = min(self.STEPS * batch_size, len(targets))
+        self._capacity = min(self.STEPS * batch_size, len(targets if order is None else order))
         self._outputs: Any = None
         self._start = self._stop = 0
 

@@ -40,20 +40,31 @@ class Run:
     epochs: int
     batch_size: int
     shuffle_seed: int | None
+    draws: int | None = None  # batches of an epoch, where they are drawn with replacement
     history: History = field(default_factory=History)
     position: Position = field(default_factory=Position)
     best: dict[str, Any] | None = None  # weights of the best epoch, where they are to be restored
     saved_at: float = -math.inf
 
     @property
+    def examples(self) -> int:
+        """Examples that an epoch visits."""
+        return len(self.x) if self.draws is None else self.draws * self.batch_size
+
+    @property
     def steps(self) -> int:
         """Steps in an epoch."""
-        return -(-len(self.x) // self.batch_size)
+        return -(-self.examples // self.batch_size)
 
     def _plan(self) -> dict[str, Any]:
         """What must be the same in the run that goes on."""
         shuffle = self.shuffle_seed is not None
-        return {"examples": len(self.x), "batch_size": self.batch_size, "shuffle": shuffle}
+        return {
+            "examples": len(self.x),
+            "batch_size": self.batch_size,
+            "shuffle": shuffle,
+            "draws": self.draws,
+        }
 
     def save(self, path: str | os.PathLike[str], model: Any, optimizer: Any) -> None:
         """Write the state of everything that the next step depends on, and the history, to `path`."""

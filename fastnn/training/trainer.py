@@ -15,9 +15,10 @@ from typing import Any
 
 from fastnn import backend as _backend
 from fastnn import metrics
+from fastnn.losses import l2_penalty
 from fastnn.training import diagnosis
 from fastnn.training.evaluation import BATCH, Criterion, outputs
-from fastnn.training.feed import Rows, Score, examples_of, permutation
+from fastnn.training.feed import Rows, Score, drawn, examples_of, permutation
 from fastnn.training.history import History
 from fastnn.training.interrupt import CtrlC
 from fastnn.training.penalty import Penalty
@@ -117,6 +118,7 @@ class Trainer:
         validation: tuple[Any, Any] | None = None,
         shuffle: bool = True,
         resume: bool = False,
+        draws: int | None = None,
     ) -> History:
         """Train for `epochs` passes over the data.
 
@@ -137,6 +139,9 @@ class Trainer:
         resume : bool
             Go on from the checkpoint, to the same weights, bit for bit, as a run that was never stopped; from
             the start where there is no checkpoint yet.
+        draws : int, optional
+            An epoch is so many batches, each drawn from all examples with replacement, in place of one pass
+            over them.
 
         Returns
         -------
@@ -152,6 +157,8 @@ class Trainer:
         """
         if batch_size < 1 or epochs < 0:
             raise ValueError(f"batch_size must be >= 1 and epochs >= 0, got {batch_size} and {epochs}")
+        if draws is not None and (draws < 1 or not shuffle):
+            raise ValueError(f"draws must be >= 1 and go with shuffle=True, got {draws} and {shuffle}")
         if resume and self.checkpoint is None:
             raise ValueError("resume=True needs a Trainer with a checkpoint path")
         data = examples_of(x, y)
@@ -163,7 +170,7 @@ class Trainer:
             shuffle_seed = int(_backend.rng().integers(2**63)) if self.seed is None else self.seed
         validating = None if validation is None else examples_of(*validation)
         display = display_for(self.progress)
-        run = Run(*data, validating, epochs, min(batch_size, examples), shuffle_seed)
+        run = Run(*data, validating, epochs, min(batch_size, examples), shuffle_seed, draws)
         if resume and self.checkpoint is not None and self.checkpoint.exists():
             run.resume(self.checkpoint, self.model, self.optimizer)
             display.say(f"resumed from {self.checkpoint} in epoch {run.position.epoch + 1}")
@@ -198,7 +205,7 @@ class Trainer:
             if self.early_stop is not None and at.epochs_since_best >= self.early_stop:
                 history.stopped_early = True
                 break
-            display.begin(at.epoch + 1, run.epochs, len(run.x), at.step * run.batch_size)
+            display.begin(at.epoch + 1, run.epochs, run.examples, at.step * run.batch_size)
             started = time.perf_counter() - at.seconds
             complete = self._epoch(run, display, ctrl_c)
             at.seconds = time.perf_counter() - started
@@ -227,13 +234,15 @@ class Trainer:
 
     def _epoch(self, run: Run, display: Silent, ctrl_c: CtrlC) -> bool:
         """Take the steps of the epoch from where the run stands; False if it had to stop before the last."""
-        at, x, y, batch_size, examples = run.position, run.x, run.y, run.batch_size, len(run.x)
+        at, x, y, batch_size, examples = run.position, run.x, run.y, run.batch_size, run.examples
         forward, backward, step = self.model.forward, self.model.backward, self.optimizer.step
         loss_and_grad, summed, schedule = self._criterion.loss_and_grad, self._criterion.summed, self.schedule
         record_loss, show = run.history.step_loss.append, display.step
         penalty = Penalty(self.model.parameters(), self.l2) if self.l2 else None
         order = None
-        if run.shuffle_seed is not None and run.steps > 1:  # a full batch has no order to be copied into
+        if run.shuffle_seed is not None and run.draws is not None:
+            order = y.backend.asarray(drawn(run.shuffle_seed, at.epoch, len(x), examples))
+        elif run.shuffle_seed is not None and run.steps > 1:  # a full batch has no order to be copied into
             order = y.backend.asarray(permutation(run.shuffle_seed, at.epoch, examples))
         score = Score(self.metric, order, y, batch_size) if self.train_accuracy == "running" else None
         if schedule is not None and self.schedule_per == "epoch":
@@ -257,8 +266,7 @@ class Trainer:
             if summed:  # the history speaks of loss per example
                 loss /= count
             if penalty is not None:
-                loss += penalty.value()
-                penalty.add_gradient()
+                loss += penalty.add()
             record_loss(loss)
             if not math.isfinite(loss):
                 run.history.diagnosis = diagnosis.not_finite(
@@ -282,7 +290,7 @@ class Trainer:
 
     def _record(self, run: Run, started: float) -> dict[str, Any]:
         """Evaluate after the epoch just trained, note it in the history and keep the best weights."""
-        at, examples, history = run.position, len(run.x), run.history
+        at, examples, history = run.position, run.examples, run.history
         trained = time.perf_counter() - started
         if self.train_accuracy == "full":
             loss, accuracy = self._evaluate((run.x, run.y))
@@ -316,4 +324,4 @@ class Trainer:
 
     def _evaluate(self, data: tuple[Rows, Rows], batch_size: int = BATCH) -> tuple[float, float]:
         loss, score = self._criterion.evaluate(self.model, *data, batch_size)
-        return (loss + Penalty(self.model.parameters(), self.l2).value() if self.l2 else loss), score
+        return (loss + l2_penalty(self.model.parameters(), self.l2) if self.l2 else loss), score

@@ -140,3 +140,28 @@ def rmsprop(table, lr, alpha, eps, weight_decay, momentum):
     real = table.dtype.type
     numbers = (lr, alpha, 1 - alpha, eps, weight_decay, momentum)
     _rmsprop(pool(), table.addresses, table.chunks, *(real(x) for x in numbers))
+
+
+@inline
+def _l2_chunk(t, table, chunks, twice, sums):
+    w, g = _part(table, chunks, t, 0, twice), _part(table, chunks, t, 1, twice)
+    total = like(twice, 0)
+    for i in range(w.size):
+        g[i] += twice * w[i]
+        total += w[i] * w[i]
+    sums[t] = total
+
+
+@jit
+def _l2_penalty(pool, table, chunks, twice, sums):
+    parallel_for(pool, chunks.shape[0], _l2_chunk, (table, chunks, twice, sums))
+    total = 0.0
+    for t in range(sums.size):
+        total += sums[t]
+    return total
+
+
+def l2_penalty(table, factor):
+    sums = np.empty(len(table.chunks), np.float64)
+    twice = table.dtype.type(2 * factor)
+    return factor * _l2_penalty(pool(), table.addresses, table.chunks, twice, sums)

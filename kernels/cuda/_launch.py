@@ -11,8 +11,10 @@ the CPU on NumPy arrays: so this code and that of the modules beside it are test
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +22,8 @@ import numpy as np
 
 _FOLDER = Path(__file__).parent
 _REAL = {np.dtype(np.float32): "float", np.dtype(np.float64): "double"}
-# beside REAL: indices, addresses and random streams, and the sums of losses
-_OTHERS = tuple(np.dtype(t) for t in (np.int32, np.int64, np.uint64, np.float64))
+# beside REAL: indices and addresses, words of any data, and the sums of losses
+_OTHERS = tuple(np.dtype(t) for t in (np.uint8, np.int32, np.int64, np.float64))
 _BLOCK = 256  # threads
 _MOST_BLOCKS = 1 << 12  # some for every multiprocessor: more would wait, and each covers more instead
 _ALIGNMENT = 16  # bytes: the widest access of a thread
@@ -43,6 +45,40 @@ class CuPy:
 
     def address(self, array: Any) -> int:
         return array.data.ptr
+
+    def record(self, function: Callable[[], None]) -> Callable[[], None]:
+        """A function that makes the launches of `function` again, as one CUDA graph; none is made now.
+
+        A replay is ordered with the work of the stream that is current when it is called. What `function`
+        allocates comes from a memory pool of the graph's own, which lives as long as it: no other array gets
+        an address that the graph goes on using. The pool gets its memory from the device, so what lies idle
+        in CuPy's own is given back first.
+        """
+        cuda = self.xp.cuda
+        self.xp.get_default_memory_pool().free_all_blocks()
+        # A blocking stream would not let the legacy default stream, on which other threads may work, be used
+        # during the capture.
+        pool, stream = cuda.MemoryPool(), cuda.Stream(non_blocking=True)
+        with cuda.using_allocator(pool.malloc), stream:
+            stream.begin_capture()
+            try:
+                function()
+            except BaseException:
+                with contextlib.suppress(cuda.runtime.CUDARuntimeError):  # what broke it is the news
+                    stream.end_capture()
+                raise
+            graph = stream.end_capture()
+        return _Graph(graph, pool).launch
+
+
+class _Graph:
+    """A CUDA graph with the memory that its launches use."""
+
+    def __init__(self, graph: Any, pool: Any) -> None:
+        self._graph, self._pool = graph, pool
+
+    def launch(self) -> None:
+        self._graph.launch()
 
 
 toolkit: Any = CuPy()
@@ -106,7 +142,8 @@ def launch(
     ----------
     work : int
         How many threads have something to do; the grid is made for them, up to a limit. 0 launches nothing.
-    *arguments : arrays, ints, floats
+    *arguments : arrays, ints, floats, None
+        A uint64 of NumPy stays one; None is a null pointer.
     grid : tuple of int, optional
         Blocks, instead of a grid for `work`.
     """
@@ -118,14 +155,18 @@ def launch(
 
 
 def _argument(value: Any, real: np.dtype) -> Any:
-    if hasattr(value, "flags"):
-        if not value.flags.c_contiguous:
-            raise ValueError(f"a kernel was given an array with strides {value.strides}")
-        if value.dtype != real and value.dtype not in _OTHERS:
-            raise TypeError(f"a kernel for {real} was given an array of {value.dtype}")
-        if not aligned(value):
-            raise ValueError(f"a kernel was given an array that is not on a {_ALIGNMENT}-byte boundary")
-        return value
     if isinstance(value, (float, np.floating)):
         return real.type(value)
-    return np.int64(value)
+    if isinstance(value, np.uint64):
+        return value
+    if isinstance(value, (int, np.integer)):
+        return np.int64(value)
+    if value is None:
+        return np.int64(0)
+    if not value.flags.c_contiguous:
+        raise ValueError(f"a kernel was given an array with strides {value.strides}")
+    if value.dtype != real and value.dtype not in _OTHERS:
+        raise TypeError(f"a kernel for {real} was given an array of {value.dtype}")
+    if not aligned(value):
+        raise ValueError(f"a kernel was given an array that is not on a {_ALIGNMENT}-byte boundary")
+    return value

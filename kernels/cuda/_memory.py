@@ -11,7 +11,17 @@ def plain(x: Any) -> Any:
     """`x` itself if it is C-contiguous and begins where kernels can read it, else a copy that does."""
     if x.flags.c_contiguous and aligned(x):
         return x
-    return xp().array(x, order="C", copy=True)
+    return _copied(x, xp().empty(x.shape, x.dtype))
+
+
+def cast(x: Any, dtype: Any) -> Any:
+    """`x` itself if it is of `dtype`, else a C-contiguous copy that is."""
+    return x if x.dtype == dtype else _copied(x, xp().empty(x.shape, dtype))
+
+
+def _copied(x: Any, target: Any) -> Any:
+    target[...] = x
+    return target
 
 
 def memory_order(x: Any) -> tuple[int, ...]:
@@ -34,9 +44,7 @@ def arranged(x: Any, like: Any) -> Any:
     """`x` in the memory order of `like`, a :func:`dense` array of its shape."""
     if x.strides == like.strides and aligned(x):
         return x
-    copied = xp().empty_like(like)
-    copied[...] = x
-    return copied
+    return _copied(x, xp().empty_like(like))
 
 
 def nhwc(x: Any) -> Any:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from ._launch import grid_for, launch, xp
-from ._memory import arranged, dense, flat, plain
+from ._memory import arranged, cast, dense, flat, plain
 
 
 def _run(name: str, work: int, like: Any, arrays: tuple, sizes: tuple[int, ...], scale: float) -> Any:
@@ -23,7 +23,7 @@ def softmax_cross_entropy(logits, targets, scale):
     grad = xp().empty_like(logits)
     name = "cross_entropy_of_shares" if targets.ndim == 2 else "cross_entropy_of_labels"
     if targets.ndim == 1:
-        targets = targets.astype(np.int64, copy=False)
+        targets = cast(targets, np.int64)
     rows, classes = logits.shape
     return _run(name, 32 * rows, logits, (logits, targets, grad), (rows, classes), float(scale)), grad
 

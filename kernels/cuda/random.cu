@@ -19,11 +19,14 @@ __device__ __forceinline__ Words philox(Words c, word key0, word key1) {
     return c;
 }
 
-// source: (seed, offset). An element stays where its word is at least `threshold`, below 2^32.
+// An element stays where its word of stream (seed, offset + *shift) is at least `threshold`, below 2^32. A null
+// `shift` is 0.
 extern "C" __global__ void dropout(
-    const REAL* in, REAL* out, index_t count, index_t threshold, REAL scale, const unsigned long long* source) {
-    word key0 = (word)source[0], key1 = (word)(source[0] >> 32);
-    word offset0 = (word)source[1], offset1 = (word)(source[1] >> 32);
+    const REAL* in, REAL* out, index_t count, index_t threshold, REAL scale, unsigned long long seed,
+    unsigned long long offset, const index_t* shift) {
+    if (shift) offset += *shift;
+    word key0 = (word)seed, key1 = (word)(seed >> 32);
+    word offset0 = (word)offset, offset1 = (word)(offset >> 32);
     FOR_EACH(block, (count + 3) / 4) {
         Words drawn = philox({{(word)block, (word)(block >> 32), offset0, offset1}}, key0, key1);
         for (int k = 0; k < 4; k++) {

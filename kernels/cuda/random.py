@@ -6,6 +6,7 @@ import numpy as np
 
 from ._launch import launch, xp
 from ._memory import arranged, dense, plain
+from ._recording import current
 
 
 def dropout(x, p, seed, offset):
@@ -15,9 +16,10 @@ def dropout(x, p, seed, offset):
     out = xp().empty_like(values)
     one = values.dtype.type(1)
     scale = one / (one - values.dtype.type(p))
-    source = xp().asarray(np.array((seed, offset), np.uint64))
+    recording = current()
+    stream = np.uint64(seed), np.uint64(offset), None if recording is None else recording.streams
     work = (values.size + 3) // 4
-    launch("random", "dropout", values.dtype, work, values, out, values.size, int(p * 2**32), scale, source)
+    launch("random", "dropout", values.dtype, work, values, out, values.size, int(p * 2**32), scale, *stream)
     return out if values is x else arranged(out, dense(x))
 
 

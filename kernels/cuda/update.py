@@ -10,6 +10,7 @@ from fastnn.kernels.reference._shared import check_companions
 
 from ._launch import address, launch, xp
 from ._memory import memory_order
+from ._recording import current
 
 _CHUNK = 4096  # elements of a block
 
@@ -40,22 +41,39 @@ def bind(params, *lists):
     return Table((params, *lists))
 
 
-def _run(name: str, table: Table, *numbers: Any) -> None:
+def _run(name: str, table: Table, changing: tuple, *fixed: Any) -> None:
+    """One update. The numbers that may differ from step to step, a recorded step reads from its table."""
+    recording = current()
+    rates = position = None
+    if recording is not None:
+        rates, position = recording.rates(changing, table.dtype), recording.position
+        if rates is None:
+            return
+    numbers = *map(float, changing), *fixed, rates, position
     tables = table.addresses, table.chunks, table.columns
     launch("update", name, table.dtype, table.blocks, *tables, *numbers, grid=(table.blocks,))
 
 
 def sgd(table, lr, momentum, dampening, weight_decay, nesterov, first):
-    numbers = float(lr), float(momentum), 1.0 - dampening, float(weight_decay)
-    _run("sgd", table, *numbers, int(nesterov), int(first))
+    fixed = float(momentum), 1.0 - dampening, float(weight_decay), int(nesterov), int(first)
+    _run("sgd", table, (lr,), *fixed)
 
 
 def adam(table, lr, beta1, beta2, eps, weight_decay, decoupled, step):
     rate, root = lr / (1 - beta1**step), 1 / np.sqrt(1 - beta2**step)
     decay, shrink = (0.0, 1 - lr * weight_decay) if decoupled else (weight_decay, 1.0)
-    numbers = rate, beta1, beta2, 1 - beta1, 1 - beta2, eps, decay, shrink, root
-    _run("adam", table, *map(float, numbers))
+    fixed = beta1, beta2, 1 - beta1, 1 - beta2, eps, decay
+    _run("adam", table, (rate, root, shrink), *map(float, fixed))
 
 
 def rmsprop(table, lr, alpha, eps, weight_decay, momentum):
-    _run("rmsprop", table, *map(float, (lr, alpha, 1 - alpha, eps, weight_decay, momentum)))
+    _run("rmsprop", table, (lr,), *map(float, (alpha, 1 - alpha, eps, weight_decay, momentum)))
+
+
+def l2_penalty(table, factor):
+    parts, sum_ = xp().empty(table.blocks, np.float64), xp().empty((), np.float64)
+    tables = table.addresses, table.chunks, table.columns
+    real, blocks = table.dtype, table.blocks
+    launch("update", "l2_penalty", real, blocks, *tables, 2.0 * factor, parts, grid=(blocks,))
+    launch("loss", "total", real, 1, parts, sum_, blocks, float(factor), grid=(1,))
+    return sum_

@@ -163,3 +163,26 @@ def rmsprop(table: Table, lr: float, alpha: float, eps: float, weight_decay: flo
         else:
             scratch *= lr
         param -= scratch
+
+
+@quiet
+def l2_penalty(table: Table, factor: float) -> float:
+    """``g ← g + 2 · factor · p`` for every parameter; the result is the penalty, ``factor · Σ p²``.
+
+    Parameters
+    ----------
+    table : of rows (param, grad)
+    factor : float
+
+    Returns
+    -------
+    float
+        Summed in float64 (on a GPU, an array without axes).
+    """
+    total = 0.0
+    for param, grad, scratch in table:
+        np.multiply(param, 2 * factor, out=scratch)
+        grad += scratch
+        np.multiply(param, param, out=scratch)
+        total += float(scratch.sum(dtype=np.float64))
+    return factor * total
