@@ -63,10 +63,12 @@ class Backend:
         return f"<fastnn backend {self.name!r}>"
 
     def asarray(self, x: Any, dtype: Any = None) -> Any:
-        """`x` as an array on this backend's device; copies only where it must."""
-        if self.room != "cuda" and is_device_array(x):
-            x = x.get()
-        return self.xp.asarray(x, dtype=dtype)
+        """`x` as an array on this backend's device; copies only where it must, keeps channels-last memory."""
+        if self.room == "cuda":
+            from fastnn.kernels.cuda import device
+
+            return device.asarray(self.xp, x, dtype)
+        return self.xp.asarray(x.get() if is_device_array(x) else x, dtype=dtype)
 
     def to_numpy(self, x: Any) -> np.ndarray:
         """`x` as a NumPy array on the host; waits for the device where there is one."""
@@ -101,7 +103,9 @@ def _why_not(name: str) -> str | None:
         if importlib.util.find_spec("fastnn.kernels.cuda.linear") is None:
             return "this build of fastnn has no CUDA kernels"
         if importlib.util.find_spec("cupy") is None:
-            return "CuPy is not installed: pip install 'fastnn-kernels[cuda13x]' (CUDA 12 driver: [cuda12x])"
+            return (
+                "CuPy is not installed: pip install 'fastnn-kernels[cuda13x]' (driver below 580: [cuda12x])"
+            )
         from fastnn.kernels.cuda import device  # probes the driver: only now, since it initialises CUDA
 
         return device.why_not()
@@ -202,6 +206,12 @@ def give_back_streams(streams: Sequence[tuple[int, int]]) -> None:
     """Undo the last calls of :func:`next_stream`, which returned `streams`, unless others came after them."""
     if streams and _stream == list(streams[-1]):
         _stream[1] -= len(streams)
+
+
+def skip_streams(count: int) -> None:
+    """Leave `count` streams out that a GPU uses without asking; a negative number undoes calls of
+    :func:`next_stream`."""
+    _stream[1] += count
 
 
 def stream_state() -> dict[str, Any]:

@@ -50,7 +50,7 @@ def _describe(error: Exception) -> tuple[str, int]:
         return "interrupted", 130
     if isinstance(error, _UsageError):
         return f"error: {_one_line(error.format_message())}", 2  # type: ignore[attr-defined]
-    if isinstance(error, (DataError, CheckpointError, BackendUnavailable, ImportError)):
+    if isinstance(error, (DataError, CheckpointError, BackendUnavailable, ImportError, MemoryError)):
         return f"error: {_one_line(error)}", 1
     if isinstance(error, OSError):
         where = f"{error.filename}: " if error.filename else ""

@@ -20,6 +20,8 @@ from typing import Any
 
 import numpy as np
 
+from . import device
+
 _FOLDER = Path(__file__).parent
 _REAL = {np.dtype(np.float32): "float", np.dtype(np.float64): "double"}
 # beside REAL: indices and addresses, words of any data, and the sums of losses
@@ -37,11 +39,16 @@ class CuPy:
         """The array module."""
         import cupy
 
-        return cupy
+        return device.Arrays(cupy)
 
     def compile(self, stem: str, source: str, options: tuple[str, ...]) -> Any:
         """The module of that source: its ``get_function(name)`` is called with (grid, block, arguments)."""
-        return self.xp.RawModule(code=source, options=options)
+        module = self.xp.RawModule(code=source, options=options)
+        try:
+            module.compile()
+        except Exception as error:
+            raise device.not_built(stem, error) from error
+        return module
 
     def address(self, array: Any) -> int:
         return array.data.ptr
