@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, settings
 
 ROOT = Path(__file__).resolve().parents[1]
 
-# A first call compiles: so no example has a deadline, and no draw is blamed for being slow.
-settings.register_profile(
-    "fastnn", deadline=None, max_examples=40, suppress_health_check=[HealthCheck.too_slow]
-)
-settings.load_profile("fastnn")
+if importlib.util.find_spec("hypothesis"):  # tests/gpu does without
+    from hypothesis import HealthCheck, settings
+
+    # A first call compiles: so no example has a deadline, and no draw is blamed for being slow.
+    settings.register_profile(
+        "fastnn", deadline=None, max_examples=40, suppress_health_check=[HealthCheck.too_slow]
+    )
+    settings.load_profile("fastnn")
 
 
 @pytest.fixture(scope="session")

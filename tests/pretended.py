@@ -11,9 +11,11 @@ kernels run as in ``emulation.py``; events read the processor's clock.
 from __future__ import annotations
 
 import functools
+import math
 import os
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -25,6 +27,8 @@ from typing import Any
 import numpy as np
 from numpy.lib.mixins import NDArrayOperatorsMixin
 
+from fastnn import backend
+from fastnn.kernels.cuda import device
 from tests import emulation
 
 try:
@@ -35,13 +39,41 @@ else:
     WHY_NOT = emulation.WHY_NOT
 
 
+MEMORY = 4 << 30  # bytes
+_one_kernel = threading.Lock()  # the emulation runs one at a time
+_this_thread = threading.local()
+
+
+def capture() -> list[Callable[[], Any]] | None:
+    """What this thread has captured so far, where it captures instead of doing."""
+    return getattr(_this_thread, "captured", None)
+
+
+def capturable(action: Callable[[], Any]) -> None:
+    """Do it now; or, while this thread captures what it does, at each launch of the graph."""
+    captured = capture()
+    if captured is None:
+        action()
+    else:
+        captured.append(action)
+
+
+def waits() -> None:
+    """Raises, as CUDA does, where the host would wait for what is captured."""
+    if capture() is not None:
+        raise RuntimeError("cudaErrorStreamCaptureUnsupported")
+
+
 class ndarray(NDArrayOperatorsMixin):
     """An array "on the device"."""
+
+    __module__ = "cupy"  # for messages that name the class
 
     def __init__(self, host: np.ndarray) -> None:
         self.host = host
 
     def get(self) -> np.ndarray:
+        waits()
         return self.host.copy()
 
     @property
@@ -59,8 +91,8 @@ class ndarray(NDArrayOperatorsMixin):
 
     def take(self, indices: Any, axis: int | None = None, out: Any = None) -> Any:
         if out is None:
-            return wrapped(self.host.take(host(indices), axis))
-        return wrapped(self.host.take(host(indices), axis, host(out), mode="clip"))
+            return on_device(self.host.take)(indices, axis)
+        return on_device(self.host.take)(indices, axis, out=out, mode="clip")
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__") or not hasattr(real.ndarray, name):
@@ -81,7 +113,8 @@ class ndarray(NDArrayOperatorsMixin):
         return wrapped(self.host[host(key)])
 
     def __setitem__(self, key: Any, value: Any) -> None:
-        self.host[host(key)] = host(value)
+        key, value = host(key), host(value)
+        capturable(lambda: self.host.__setitem__(key, value))
 
     def __len__(self) -> int:
         return len(self.host)
@@ -90,13 +123,13 @@ class ndarray(NDArrayOperatorsMixin):
         return (self[i] for i in range(len(self)))
 
     def __float__(self) -> float:
-        return float(self.host)
+        return float(self.get())
 
     def __int__(self) -> int:
-        return int(self.host)
+        return int(self.get())
 
     def __bool__(self) -> bool:
-        return bool(self.host)
+        return bool(self.get())
 
     def __repr__(self) -> str:
         return f"device {self.host!r}"
@@ -129,9 +162,17 @@ def on_device(function: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(function)
     def call(*arguments: Any, **options: Any) -> Any:
-        given = options.get("out")
-        result = function(*host(arguments), **{key: host(value) for key, value in options.items()})
-        return given if isinstance(given, ndarray) else wrapped(result)
+        plain = host(arguments), {key: host(value) for key, value in options.items()}
+        out = options.get("out")
+        if isinstance(out, ndarray):
+            capturable(lambda: function(*plain[0], **plain[1]))
+            return out
+        result = function(*plain[0], **plain[1])
+        if isinstance(result, np.generic):
+            result = np.asarray(result)
+        if capture() is not None and _is_array(result) and result.base is None:  # a view needs nothing done
+            capturable(lambda: np.copyto(result, function(*plain[0], **plain[1])))
+        return wrapped(result)
 
     return call
 
@@ -141,6 +182,13 @@ def _array(x: Any, dtype: Any = None, copy: bool = True, order: str = "K", **_: 
         return ndarray(np.array(x.host, dtype, copy=copy or None, order=order))
     order = order if order not in "KA" else "F" if np.asarray(x).flags.fnc else "C"  # as CuPy sends arrays
     return ndarray(np.array(x, dtype, order=order))
+
+
+def _empty(shape: Any, dtype: Any = float, order: str = "C") -> ndarray:
+    size = math.prod(np.atleast_1d(shape).tolist()) * np.dtype(dtype).itemsize
+    if size > MEMORY:
+        raise real.cuda.memory.OutOfMemoryError(size, 0, 0)
+    return ndarray(np.empty(shape, dtype, order))
 
 
 class Event:
@@ -179,7 +227,7 @@ class Stream:
 
 class Device:
     def __init__(self, device: int = 0) -> None:
-        self.compute_capability, self.mem_info = "90", (3 << 30, 4 << 30)
+        self.compute_capability, self.mem_info = "90", (3 << 30, MEMORY)
 
     def synchronize(self) -> None:
         pass
@@ -188,7 +236,7 @@ class Device:
 def _properties(device: int) -> dict[str, Any]:
     return {
         "name": b"Pretended GPU",
-        "totalGlobalMem": 4 << 30,
+        "totalGlobalMem": MEMORY,
         "multiProcessorCount": 4,
         "major": 9,
         "minor": 0,
@@ -212,6 +260,7 @@ def module() -> dict[str, ModuleType]:
         __getattr__=lookup,
         ndarray=ndarray,
         array=_array,
+        empty=_empty,
         asarray=lambda x, dtype=None, order="K": _array(x, dtype, copy=False, order=order),
         ascontiguousarray=lambda x, dtype=None: _array(x, dtype, copy=False, order="C"),
         asnumpy=lambda x: x.get(),
@@ -248,11 +297,26 @@ class Toolkit(emulation.Toolkit):
 
     def __init__(self, folder: Path, xp: Any) -> None:
         super().__init__(folder)
-        self.xp = xp
+        self.xp = device.Arrays(xp)
 
     @staticmethod
     def address(array: Any) -> int:
         return array.data.ptr
+
+    def do(self, action: Callable[[], Any], arguments: tuple[Any, ...]) -> None:
+        def alone() -> None:
+            with _one_kernel:
+                action()
+
+        capturable(alone)
+
+    def record(self, function: Callable[[], None]) -> Callable[[], None]:
+        actions = _this_thread.captured = []
+        try:
+            function()
+        finally:
+            _this_thread.captured = None
+        return lambda: [action() for action in actions] and None
 
     def compile(self, stem: str, source: str, options: tuple[str, ...]) -> Any:
         compiled = super().compile(stem, source, options)
@@ -267,12 +331,10 @@ class Toolkit(emulation.Toolkit):
 @contextmanager
 def pretended(folder: Path) -> Iterator[Toolkit]:
     """A GPU for whoever asks CuPy for one; `folder` is for what is built."""
-    from fastnn import backend
-
     modules = module()
     before = {name: sys.modules.get(name) for name in modules}
-    device = vars(backend._backends["cupy"])
-    had = device.pop("xp", None)
+    found = vars(backend._backends["cupy"])
+    had = found.pop("xp", None)
     sys.modules.update(modules)
     try:
         with emulation.emulated(Toolkit(folder, modules["cupy"])) as toolkit:
@@ -283,9 +345,9 @@ def pretended(folder: Path) -> Iterator[Toolkit]:
                 sys.modules.pop(name, None)
             else:
                 sys.modules[name] = one
-        device.pop("xp", None)
+        found.pop("xp", None)
         if had is not None:
-            device["xp"] = had
+            found["xp"] = had
 
 
 # pytest's hooks, where this module is a plugin
