@@ -3,7 +3,7 @@
 
 MAKEFLAGS += --silent --no-builtin-rules
 .DEFAULT_GOAL := help
-.PHONY: help demo test bench bench-peers bench-limits lint clean
+.PHONY: help demo test experiments bench bench-peers bench-limits lint clean
 
 VENV := .venv
 PYTHON := $(VENV)/bin/python
@@ -17,6 +17,11 @@ demo: $(VENV)/installed-cli,data,plot ## train a digit classifier and show what 
 
 test: $(VENV)/installed-test ## run every test; PYTEST_ARGS="-k conv" picks some
 	$(PYTHON) -m pytest $(PYTEST_ARGS)
+
+experiments: $(VENV)/installed-cli,data,plot ## train every published network, few epochs where it takes long; compare
+	$(VENV)/bin/fastnn data get mnist
+	$(VENV)/bin/fastnn data get cifar10
+	$(VENV)/bin/fastnn reproduce --quick $(EXPERIMENTS_ARGS)
 
 bench: $(VENV)/installed-test,bench ## time every operation and network against plain NumPy; print the table
 	mkdir -p $(dir $(BENCH_JSON))

@@ -1,5 +1,5 @@
-"""Pictures of a training run, one call each: curves, weights, confusion matrix, mistakes, learning-rate
-schedule.
+"""Pictures, one call each. Of a training run: curves, weights, confusion matrix, mistakes, learning-rate
+schedule. Of a search: the scores of its trials.
 
 Every function returns a Matplotlib figure and, given a `path`, also writes it there. Figures are made without
 pyplot: no window, no global state, the Agg renderer whatever the environment says. Matplotlib is imported
@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -239,6 +239,44 @@ def schedule(
         axes.set_ylim(bottom=0)
     axes.set(xlabel=per, ylabel="learning rate")
     _plain(axes)
+    return _finish(figure, path)
+
+
+def trials(
+    settings: Mapping[str, Sequence[Any]],
+    scores: Sequence[float],
+    path: str | os.PathLike[str] | None = None,
+    *,
+    title: str = "",
+) -> Figure:
+    """The validation accuracies of a search against the settings tried, a panel each; the best three ringed.
+
+    Parameters
+    ----------
+    settings : mapping
+        For each setting searched over, its value in each trial.
+    scores : sequence of float
+        The accuracy, 0 to 1, of each trial.
+    """
+    from matplotlib.ticker import PercentFormatter
+
+    figure = _figure(max(4.5, 3.2 * len(settings)), 3.4)
+    best = sorted(range(len(scores)), key=lambda trial: -scores[trial])[:3]
+    for axes, (name, values) in zip(
+        figure.subplots(1, len(settings), sharey=True, squeeze=False)[0], settings.items(), strict=True
+    ):
+        axes.scatter(values, scores, s=22, color=_BLUE, alpha=0.8, linewidths=0)
+        ringed = [values[trial] for trial in best], [scores[trial] for trial in best]
+        axes.scatter(*ringed, s=90, facecolors="none", edgecolors=_ORANGE, linewidths=1.5)
+        numbers = all(isinstance(value, int | float) for value in values)
+        if numbers and min(values) > 0 and max(values) > 100 * min(values):
+            axes.set_xscale("log")
+        axes.set_xlabel(name.replace("_", " "))
+        axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+        _plain(axes)
+    figure.axes[0].set_ylabel("validation accuracy")
+    if title:
+        figure.suptitle(title, fontsize=11)
     return _finish(figure, path)
 
 

@@ -11,6 +11,7 @@ import pytest
 
 import fastnn
 from fastnn import experiments, warmup
+from fastnn.experiments import report
 
 typer_testing = pytest.importorskip("typer.testing")
 from fastnn import cli  # noqa: E402
@@ -48,6 +49,17 @@ def assert_one_line(result, code, *parts):
         (["train", "mnist-mlp", "--epochs", "many"], 2, ["--epochs"]),
         (["train", "mnist-mlp", "--batch-size", 0], 2, ["--batch-size"]),
         (["train", "mnist-mlp", "--speed", 3], 2, ["--speed"]),
+        (["train", "mnist-mlp", "--set", "depth=3"], 2, ["no setting 'depth'", "hidden"]),
+        (["train", "mnist-mlp", "--set", "hidden"], 2, ["NAME=VALUE", "'hidden'"]),
+        (["train", "mnist-mlp", "--set", "hidden=few"], 2, ["whole number", "'few'"]),
+        (["train", "mnist-lenet", "--hidden", 3], 2, ["no setting 'hidden'"]),
+        (["reproduce", "mnist-mlp/best"], 2, ["no variant 'best'", "tuned"]),
+        (["search", "mnist-mlp"], 2, ["mnist-mlp proposes no search", "fastnn sweep"]),
+        (["search", "cifar10-clr", "--kind", "odd"], 2, ["no search 'odd'", "coarse, fine"]),
+        (["search", "cifar10-clr", "--jobs", 0], 2, ["--jobs"]),
+        (["sweep", "mnist-mlp"], 2, ["--lr 0.1,0.01"]),
+        (["sweep", "mnist-mlp", "--lr", "0.1,fast"], 2, ["lr of mnist-mlp is a number, not 'fast'"]),
+        (["experiments", "--out", "{tmp}", "--write", "{tmp}/none.md"], 1, ["none.md"]),
         (["train"], 2, ["name"]),
         (["fly"], 2, ["fly"]),
         (["data", "get", "imagenet"], 2, ["unknown set 'imagenet'", "mnist"]),
@@ -59,7 +71,7 @@ def assert_one_line(result, code, *parts):
     ],
 )
 def test_mistakes_are_one_line_on_stderr(words, code, parts, tmp_path):
-    assert_one_line(run(*(tmp_path if word == "{tmp}" else word for word in words)), code, *parts)
+    assert_one_line(run(*(str(word).replace("{tmp}", str(tmp_path)) for word in words)), code, *parts)
 
 
 def test_unavailable_backend_is_one_line_with_the_reason():
@@ -144,6 +156,101 @@ def test_train_writes_its_results_and_says_test_accuracy_and_wall_time(tmp_path,
     result = run(*words, "--epochs", 3, "--lr", 0.005, "--batch-size", 50, "--resume")
     assert "epoch 3/3" in result.stdout
     assert "epoch 2/3" not in result.stdout
+
+
+def test_train_takes_any_setting_and_shows_the_confusion_matrix(tmp_path, data_root):
+    words = ["--variant", "tuned-2000", "--data", data_root, "--out", tmp_path, "--epochs", 1]
+    result = run("train", "mnist-mlp", *words, "--hidden", 20, "--set", "l2=0.5", "--confusion")
+    assert result.exit_code == 0, result.output
+    written = json.loads((tmp_path / "result.json").read_text())
+    assert written["settings"]["hidden"] == 20
+    assert written["settings"]["l2"] == 0.5
+    nine = written["confusion"][9]
+    row = next(line.split() for line in result.stdout.splitlines() if line.split()[:1] == ["9"])
+    assert row[1:] == [f"{100 * count / sum(nine):.2f}" for count in nine]
+
+
+def test_weights_are_loaded_if_there_and_trained_if_not(tmp_path, data_root):
+    file, out = tmp_path / "MLP_weights.npz", tmp_path / "out"
+    words = ["train", "mnist-mlp", "--variant", "tuned-2000", "--data", data_root, "--out", out]
+    trained = run(*words, "--weights", file, "--epochs", 1)
+    assert trained.exit_code == 0, trained.output
+    assert "epoch 1/1" in trained.stdout
+    assert file.read_bytes() == (out / "weights.npz").read_bytes()
+    record = (out / "result.json").read_text()
+
+    loaded = run(*words, "--weights", file, "--draw-weights")
+    assert loaded.exit_code == 0, loaded.output
+    assert "epoch" not in loaded.stdout
+    assert f"weights loaded from {file}" in loaded.stdout
+    accuracy = f"test accuracy {100 * json.loads(record)['accuracy']['test']:.2f} %"
+    assert accuracy in trained.stdout
+    assert accuracy in loaded.stdout
+    assert (out / "weights.png").exists()
+    assert (out / "result.json").read_text() == record
+
+
+def test_reproduce_trains_what_is_missing_and_experiments_compares_it_with_the_published(tmp_path, data_root):
+    out, page = tmp_path / "out", tmp_path / "page.md"
+    words = ["reproduce", "mnist-mlp/tuned-2000", "--quick", "--data", data_root, "--out", out]
+    first = run(*words)
+    assert first.exit_code == 0, first.output
+    assert "mnist-mlp, tuned-2000, seed 0" in first.stdout
+    assert "epoch 70/70" in first.stdout  # short enough to be run in full
+    assert "epoch 70/70" not in run(*words).stdout
+
+    page.write_text(f"above\n{report.BEGIN}\nold\n{report.END}\nbelow\n")
+    compared = run("experiments", "--out", out, "--write", page)
+    assert compared.exit_code == 0, compared.output
+    row = next(line.split() for line in compared.stdout.splitlines() if "tuned-2000" in line)
+    result = json.loads(next(out.rglob("result.json")).read_text())
+    accuracy = [f"{100 * result['accuracy'][part]:.2f}" for part in ("test", "validation", "train")]
+    assert row[:8] == [
+        "mnist-mlp",
+        "tuned-2000",
+        "1",
+        accuracy[0],
+        accuracy[1],
+        "88.00",
+        accuracy[2],
+        "98.00",
+    ]
+    assert row[-1] == "yes"
+
+    text = page.read_text()
+    assert text.startswith("above\n")
+    assert text.endswith("below\n")
+    assert "old" not in text
+    assert accuracy[0] in text
+    picture = tmp_path / "page" / "mnist-mlp-tuned-2000-curves.png"
+    assert f"]({picture.relative_to(tmp_path)})" in text
+    assert 3000 < picture.stat().st_size <= 60_000
+    page.write_text("no markers")
+    assert_one_line(run("experiments", "--out", out, "--write", page), 2, "needs the lines")
+
+
+def test_sweep_tries_every_combination_and_ranks_them(tmp_path, data_root):
+    pytest.importorskip("optuna")
+    words = ["sweep", "mnist-mlp", "--variant", "tuned-2000", "--data", data_root, "--out", tmp_path]
+    result = run(*words, "--epochs", 2, "--lr", "0.01,1e-6", "--hidden", "10,20", "--set", "batch-size=100")
+    assert result.exit_code == 0, result.output
+    lines = result.stdout.splitlines()
+    assert sum(line.startswith("trial ") for line in lines) == 4
+    header = next(i for i, line in enumerate(lines) if line.split()[:1] == ["rank"])
+    ranked = [line.split() for line in lines[header + 1 : header + 5]]
+    assert {(row[1], row[2]) for row in ranked} == {(lr, n) for lr in ("0.01", "1e-06") for n in ("10", "20")}
+    assert [row[1] for row in ranked[:2]] == ["0.01", "0.01"]  # the other learns nothing
+    assert (tmp_path / "ranking.png").exists()
+
+
+def test_search_takes_the_kind_asked_for(tmp_path, data_root):
+    pytest.importorskip("optuna")
+    words = ["search", "cifar10-clr", "--kind", "fine", "--data", data_root, "--out", tmp_path]
+    small = ["--epochs", 1, "--set", "examples=2000", "--set", "validation=500", "--set", "step_size=2"]
+    result = run(*words, *small)
+    assert result.exit_code == 0, result.output
+    ranking = json.loads((tmp_path / "ranking.json").read_text())
+    assert sorted(trial["settings"]["l2"] for trial in ranking) == [k / 1000 for k in range(8)]
 
 
 def test_demo_on_a_small_budget_learns_and_leaves_its_files(tmp_path):

@@ -12,7 +12,8 @@ import pytest
 
 import fastnn
 from fastnn import data, experiments
-from fastnn.training import History
+from fastnn.experiments import results
+from fastnn.training import History, Trainer
 
 ROOT = Path(experiments.__file__).parent
 
@@ -43,7 +44,7 @@ def test_experiment_is_one_short_file_whose_variants_change_settings_it_has(name
 
 
 def test_unknown_names_are_refused_with_the_known_ones(tmp_path):
-    with pytest.raises(ValueError, match="unknown experiment 'x': choose one of mnist-mlp"):
+    with pytest.raises(ValueError, match="unknown experiment 'x': choose one of cifar2-mlp"):
         experiments.get("x")
     mlp = experiments.get("mnist-mlp")
     with pytest.raises(ValueError, match="no variant 'x': choose one of tuned"):
@@ -54,20 +55,42 @@ def test_unknown_names_are_refused_with_the_known_ones(tmp_path):
         experiments.run("mnist-mlp", out=tmp_path, pictures=["x"])
 
 
+def test_text_becomes_a_value_of_the_setting_s_type():
+    mlp, mse, cnn = (experiments.get(name) for name in ("mnist-mlp", "cifar10-mse", "cifar10-cnn"))
+    assert mlp.parse("hidden", "20") == 20
+    assert mlp.parse("lr", "1e-3") == 0.001
+    assert mse.parse("loss", "ce") == "ce"
+    assert cnn.parse("activation", "true") is True
+    assert cnn.parse("activation", "false") is False
+    for experiment, name, text in ((mlp, "hidden", "2.5"), (mlp, "lr", "x"), (cnn, "activation", "1")):
+        with pytest.raises(ValueError, match=f"{name} of {experiment.name} is .*, not '{text}'"):
+            experiment.parse(name, text)
+    with pytest.raises(ValueError, match="no setting 'depth'"):
+        mlp.parse("depth", "3")
+
+
 def test_none_leaves_a_setting_as_it_is():
     mlp = experiments.get("mnist-mlp")
     assert mlp.settings("baseline", lr=None, epochs=3) == {**mlp.settings("baseline"), "epochs": 3}
 
 
 @pytest.mark.parametrize(
-    ("name", "sizes", "shape", "parameters"),
+    ("name", "sizes", "shape", "parameters", "rates"),
     [
-        ("mnist-mlp", (50_000, 10_000, 10_000), (784,), 784 * 64 + 64 + 64 * 10 + 10),
-        ("mnist-lenet", (50_000, 10_000, 10_000), (1, 28, 28), 156 + 2_416 + 30_840 + 10_164 + 850),
-        ("cifar10-cnn", (45_000, 5_000, 10_000), (3, 32, 32), 896 + 18_496 + 36_928 + 65_600 + 650),
+        ("cifar2-mlp", (10_000, 2_000, 2_000), (3072,), [307_300, 101], {}),
+        ("cifar10-clr", (10_000, 10_000, 10_000), (3072,), [153_650, 510], {250: 0.050005, 1000: 1e-5}),
+        ("cifar10-mse", (49_000, 1_000, 1_000), (3072,), [153_650, 510], {244: 9e-4, 490: 9e-4 * 0.94**2}),
+        ("cifar10-linear", (45_000, 5_000, 10_000), (3072,), [30_730], {100: 0.017 * 0.999**100}),
+        ("cifar10-sigmoid", (45_000, 5_000, 10_000), (3072,), [614_600, 2_010], {2: 0.001 * 0.95**2}),
+        ("mnist-mlp", (50_000, 10_000, 10_000), (784,), [50_240, 650], {3: 0.01 * 0.97**3}),
+        ("mnist-lenet", (50_000, 10_000, 10_000), (1, 28, 28), [156, 2_416, 30_840, 10_164, 850], {}),
+        (
+            *("cifar10-cnn", (45_000, 5_000, 10_000), (3, 32, 32)),
+            *([896, 18_496, 36_928, 65_600, 650], {1000: 0.0075}),
+        ),
     ],
 )
-def test_network_and_data_are_the_published_ones(root, name, sizes, shape, parameters):
+def test_network_data_and_rates_are_the_published_ones(root, name, sizes, shape, parameters, rates):
     setup = experiments.get(name).setup(data=root)
     parts = (setup.train, setup.validation, setup.test)
     assert tuple(len(x) for x, _ in parts) == sizes
@@ -75,9 +98,110 @@ def test_network_and_data_are_the_published_ones(root, name, sizes, shape, param
         assert x.shape[1:] == shape
         assert x.dtype == np.float32
         assert len(x) == len(y)
-    assert sum(p.data.size for p in setup.model.parameters()) == parameters
+    counts = [sum(p.data.size for p in layer.parameters()) for layer in setup.model]
+    assert [count for count in counts if count] == parameters
     with fastnn.use_backend("numpy"):
-        assert setup.model.forward(setup.test[0][:3]).shape == (3, 10)
+        outputs = 1 if name == "cifar2-mlp" else 10
+        assert setup.model.forward(setup.test[0][:3]).shape == (3, outputs)
+    for time, rate in rates.items():
+        assert setup.schedule(time) == pytest.approx(rate, rel=1e-9)
+    assert setup.optimizer.lr == experiments.get(name).settings()["lr"]
+
+
+def test_cnn_s_convolutions_have_a_sigmoid_if_asked(root):
+    model = experiments.get("cifar10-cnn").setup(data=root, activation=True).model
+    assert sum(isinstance(layer, fastnn.Sigmoid) for layer in model) == 4
+
+
+def test_mse_starts_from_the_published_loss(root):
+    """1/(2N) Σ (pred − onehot)² is 1/2 for predictions near 0, and the penalty makes it 0.50006 to 0.5001."""
+    fastnn.seed(0)
+    setup = experiments.get("cifar10-mse").setup(data=root)
+    trainer = Trainer(setup.model, setup.loss, setup.optimizer, l2=setup.l2, progress=False)
+    start = trainer.evaluate(*setup.train)[0]
+    assert start == pytest.approx(0.50006, abs=1e-4)
+    assert f"{start:.4f}" == "0.5001"
+    weights = [p.data for p in setup.model.parameters() if p.data.ndim == 2]
+    penalty = 0.1 / 2 * sum(float((w.astype(np.float64) ** 2).sum()) for w in weights)
+    pred, onehot = setup.model.forward(setup.train[0][:1000]), setup.train[1][:1000]
+    by_hand = float(((pred - onehot) ** 2).sum()) / 2000 + penalty
+    assert trainer.evaluate(setup.train[0][:1000], onehot)[0] == pytest.approx(by_hand, abs=1e-6)
+
+
+# One of each, scaled down: the validation accuracy that it must reach, and to which share of its first value
+# the loss must fall. Published are 82, 48, 52, 40, 48 and 44 %, after many more steps.
+@pytest.mark.parametrize(
+    ("name", "variant", "epochs", "accuracy", "loss"),
+    [
+        ("cifar2-mlp", "published", 6, 0.72, 0.8),
+        ("cifar10-clr", "a", 10, 0.43, 0.8),
+        ("cifar10-mse", "best", 5, 0.38, 0.85),
+        ("cifar10-linear", "published", 25, 0.35, 0.9),
+        ("cifar10-sigmoid", "sgd", 3, 0.3, 0.95),
+        ("cifar10-sigmoid", "full-batch", 12, 0.25, 0.95),
+    ],
+)
+def test_scaled_down_experiment_learns(root, tmp_path, name, variant, epochs, accuracy, loss):
+    result = experiments.run(name, variant, out=tmp_path, data=root, epochs=epochs, progress=False)
+    history = History.load(tmp_path / "history.json")
+    steps = history.step_loss
+    last = np.mean(steps[-max(1, len(steps) // 10) :])
+    assert last < loss * steps[0]
+    assert max(history.column("val_accuracy")) > accuracy
+    assert result["diagnosis"] is None
+    assert result["steps"] == len(steps) == epochs * history.epochs[0]["steps"]
+
+
+def test_diverging_run_finishes_at_chance_and_names_the_learning_rate(root, tmp_path):
+    result = experiments.run("cifar2-mlp", "diverging", out=tmp_path, data=root, epochs=3, progress=False)
+    assert result["epochs"] == 3
+    assert result["accuracy"]["test"] == pytest.approx(0.5, abs=0.01)
+    assert "learning rate (0.01) is likely too high" in result["diagnosis"]
+    assert "\n" not in result["diagnosis"]
+    assert len(History.load(tmp_path / "history.json").step_loss) == 3 * 157
+
+
+def test_medians_of_finished_runs_are_set_beside_the_published_figures(tmp_path):
+    settings = experiments.get("mnist-mlp").settings("tuned")
+
+    def leave(folder, test, seed, finished="2026-01-01", interrupted=False, **changed):
+        result = {
+            "experiment": "mnist-mlp",
+            "variant": "tuned",
+            "settings": settings | changed,
+            "seed": seed,
+            "accuracy": {"test": test, "validation": 0.95, "train": 0.98},
+            "loss": {"train": 0.1},
+            "seconds": 8.0,
+            "interrupted": interrupted,
+            "finished": finished,
+        }
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "result.json").write_text(json.dumps(result))
+
+    def row():
+        return next(
+            row for row in results.rows(tmp_path) if (row.name, row.variant) == ("mnist-mlp", "tuned")
+        )
+
+    assert row().runs == []
+    assert row().reproduced is None
+    leave("scaled", 0.99, 0, epochs=2)
+    assert (row().full, row().reproduced, row().epochs, row().of) == (False, None, 2, 70)
+    assert "2 of 70 epochs" in row().cells()
+    leave("other settings", 0.99, 0, lr=0.5)
+    leave("interrupted", 0.99, 0, interrupted=True)
+    assert not row().full
+    leave("a", 0.10, 0)
+    leave("again", 0.937, 0, finished="2026-01-02")  # the later run of a seed counts
+    leave("b", 0.9379, 1)
+    leave("c", 0.9378, 2)
+    assert [run["seed"] for run in row().runs] == [0, 1, 2]
+    assert row().here.test == pytest.approx(93.78)  # 95.28 less 1.5
+    assert row().reproduced is True
+    assert "11.0x" in row().cells()
+    leave("worse", 0.9377, 2, finished="2026-01-02")
+    assert row().reproduced is False
 
 
 def test_lenet_reaches_97_per_cent_in_two_epochs_and_leaves_its_record(root, tmp_path):
@@ -133,8 +257,6 @@ def test_same_seed_same_run_and_another_seed_another(root, tmp_path):
 
 def test_cifar10_cnn_leaves_chance_within_its_first_steps(root):
     """A tenth of an epoch on a tenth of the data; the published 50 % takes ten epochs."""
-    from fastnn.training import Trainer
-
     fastnn.seed(0)
     setup = experiments.get("cifar10-cnn").setup(data=root)
     x, y = setup.train

@@ -14,6 +14,7 @@ from rich.table import Table
 
 import fastnn
 from fastnn.cli.errors import Commands
+from fastnn.cli.experiments import ThreadsOption, choose, experiments, reproduce, search, sweep, train
 
 app = typer.Typer(
     cls=Commands,
@@ -25,12 +26,8 @@ app = typer.Typer(
 data_app = typer.Typer(help="Data sets.")
 app.add_typer(data_app, name="data")
 
-BackendOption = Annotated[
-    str | None, typer.Option(help="numpy, numba or cupy; default: FASTNN_BACKEND, else numba.")
-]
-ThreadsOption = Annotated[
-    int | None, typer.Option(help="Threads of the numba backend; default: FASTNN_NUM_THREADS, else all CPUs.")
-]
+for command in (train, experiments, reproduce, search, sweep):
+    app.command()(command)
 
 
 @app.callback(invoke_without_command=True)
@@ -43,59 +40,6 @@ def _fastnn(
         print(fastnn.__version__)
     elif context.invoked_subcommand is None:
         print(context.get_help())
-
-
-@app.command()
-def train(
-    name: Annotated[str, typer.Argument(help="mnist-mlp, mnist-lenet or cifar10-cnn.")],
-    variant: Annotated[
-        str | None, typer.Option(help="A published configuration; default: the first.")
-    ] = None,
-    backend: BackendOption = None,
-    epochs: Annotated[int | None, typer.Option(min=0)] = None,
-    batch_size: Annotated[int | None, typer.Option(min=1)] = None,
-    lr: Annotated[float | None, typer.Option(help="Learning rate.")] = None,
-    threads: ThreadsOption = None,
-    seed: Annotated[int, typer.Option(min=0, help="Of the weights, shuffles and dropout.")] = 0,
-    data: Annotated[Path | None, typer.Option(help="Folder of the data sets; default: FASTNN_DATA.")] = None,
-    out: Annotated[Path | None, typer.Option(help="Folder for results; default: out/NAME/VARIANT.")] = None,
-    resume: Annotated[
-        bool, typer.Option("--resume", help="Go on from the checkpoint in the folder.")
-    ] = False,
-    confusion: Annotated[bool, typer.Option("--confusion", help="Draw the confusion matrix.")] = False,
-    weights: Annotated[bool, typer.Option("--weights", help="Draw the first layer's weights.")] = False,
-    mistakes: Annotated[bool, typer.Option("--mistakes", help="Draw misclassified images.")] = False,
-) -> None:
-    """Train one of the published networks and write its results into a folder."""
-    from fastnn import experiments
-
-    _choose(backend, threads)
-    experiment = experiments.get(name)
-    variant = variant or next(iter(experiment.variants))
-    out = out or Path("out", name, variant)
-    asked = {"confusion": confusion, "weights": weights, "mistakes": mistakes}
-    result = experiments.run(
-        name,
-        variant,
-        out=out,
-        data=data,
-        seed=seed,
-        resume=resume,
-        pictures=[picture for picture, wanted in asked.items() if wanted],
-        epochs=epochs,
-        batch_size=batch_size,
-        lr=lr,
-    )
-    published = result["published"]
-    test = f"test accuracy {100 * result['accuracy']['test']:.2f} %"
-    if published["test"] is not None:
-        test += f" (published: {published['test']:.2f} %)"
-    seconds = f"wall time {result['seconds']:.2f} s"
-    if published["seconds"] is not None:
-        seconds += f" (published: {published['seconds']:.2f} s)"
-    print(f"{test}, {seconds}; everything is in {out}")
-    if result["interrupted"]:
-        raise typer.Exit(130)
 
 
 @app.command()
@@ -117,7 +61,7 @@ def warmup(threads: ThreadsOption = None) -> None:
 
     from fastnn.warmup import calls
 
-    _choose("numba", threads)
+    choose("numba", threads)
     listed = calls()
     with fastnn.use_backend("numba"), tqdm(listed, leave=False, disable=None) as bar:
         for title, call in bar:
@@ -149,6 +93,11 @@ def info() -> None:
     for name, reason in reasons.items():
         state = ("available, in use" if name == chosen else "available") if reason is None else reason
         table.add_row(f"backend {name}", escape(state))  # it may name an extra, in brackets
+    if reasons["cupy"] is None:
+        from fastnn.kernels.cuda import device
+
+        for key, value in device.describe().items():
+            table.add_row(key, escape(value))
     packages = ("numpy", "numba", "llvmlite", "cupy-cuda12x", "cupy-cuda13x", "matplotlib", "scikit-learn")
     table.add_row("versions", ", ".join(f"{name} {version}" for name, version in versions(packages).items()))
     table.add_row("data", str(data_root()))
@@ -164,13 +113,6 @@ def data_get(
     from fastnn import data
 
     print(f"{name} is in {data.get(name, root)}")
-
-
-def _choose(backend: str | None, threads: int | None) -> None:
-    if backend is not None:
-        fastnn.set_backend(backend)
-    if threads is not None:
-        fastnn.set_num_threads(threads)
 
 
 def _cache_folder() -> str:

@@ -6,7 +6,7 @@
     result.json     settings, accuracies, wall time, the published figures, versions, machine
     checkpoint.npz  the state to resume from
 
-and, if asked for, ``confusion.png``, ``weights.png`` and ``mistakes.png``.
+and, if asked for, ``confusion.png``, ``weights.png``, ``mistakes.png`` and ``schedule.png``.
 """
 
 from __future__ import annotations
@@ -16,21 +16,18 @@ import os
 import time
 from collections.abc import Callable, Collection
 from dataclasses import asdict
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 import fastnn
-from fastnn import metrics, plots
+from fastnn import metrics
 from fastnn.backend import get_backend
+from fastnn.experiments import pictures as drawing
 from fastnn.experiments.base import Setup, get
 from fastnn.experiments.environment import environment
 from fastnn.training import History, Trainer
 from fastnn.training.checkpoint import write_atomically
 
-PICTURES = ("confusion", "weights", "mistakes")
 _CHECKPOINT_SECONDS = 10.0  # a checkpoint a small network's epoch would cost more than the epoch
 
 
@@ -44,6 +41,7 @@ def run(
     resume: bool = False,
     progress: bool | Callable[[dict[str, Any]], Any] = True,
     pictures: Collection[str] = (),
+    weights: str | os.PathLike[str] | None = None,
     **settings: Any,
 ) -> dict[str, Any]:
     """Train a variant of an experiment and write its results into a folder.
@@ -62,15 +60,18 @@ def run(
         Go on from the folder's checkpoint, if it has one.
     progress : bool or callable
         See :class:`fastnn.training.Trainer`.
-    pictures : collection of {"confusion", "weights", "mistakes"}
-        What else to draw of the trained network.
+    pictures : collection of {"confusion", "weights", "mistakes", "schedule"}
+        What else to draw: the confusion matrix, the first layer's weights, misclassified images, the learning
+        rate.
+    weights : path, optional
+        Load the network from this file if it is there, and train nothing; else train, and save it there.
     **settings
         Changes to the variant's settings, such as ``epochs=5``.
 
     Returns
     -------
     dict
-        What ``result.json`` holds. ``history`` is not in it.
+        What ``result.json`` holds (which is left as it is where weights were loaded).
 
     Raises
     ------
@@ -80,10 +81,7 @@ def run(
         The data set is missing or damaged.
     """
     experiment = get(name)
-    if unknown := set(pictures) - set(PICTURES):
-        raise ValueError(f"unknown picture {min(unknown)!r}: choose from {', '.join(PICTURES)}")
-    if pictures and find_spec("matplotlib") is None:
-        raise ImportError("pictures need Matplotlib: pip install 'fastnn-kernels[plot]'")
+    drawing.check(pictures)
     config = experiment.settings(variant, **settings)
     variant = variant or next(iter(experiment.variants))
     out = Path(out)
@@ -103,20 +101,37 @@ def run(
         checkpoint_every=_CHECKPOINT_SECONDS,
         train_accuracy=setup.train_accuracy,
     )
-    history = trainer.fit(
-        *setup.train, setup.epochs, setup.batch_size, validation=setup.validation, resume=resume
-    )
+    loaded = weights is not None and Path(weights).exists()
+    if loaded:
+        setup.model.load(weights)
+        history = History()
+    else:
+        history = trainer.fit(
+            *setup.train,
+            setup.epochs,
+            setup.batch_size,
+            validation=setup.validation,
+            resume=resume,
+            draws=setup.draws,
+        )
+    parts = {"train": setup.train, "validation": setup.validation, "test": setup.test}
+    scores = {part: trainer.evaluate(*examples) for part, examples in parts.items()}
+    to_numpy = get_backend().to_numpy
+    predicted = drawing.labels(to_numpy(trainer.outputs(setup.test[0])))
+    true = drawing.labels(to_numpy(setup.test[1]))
+    classes = setup.dataset.class_names
     result = {
         "experiment": name,
         "variant": variant,
         "settings": config,
         "seed": seed,
+        "loaded": str(weights) if loaded else None,
         "epochs": len(history),
-        "accuracy": {
-            "train": trainer.evaluate(*setup.train)[1],
-            "validation": trainer.evaluate(*setup.validation)[1],
-            "test": trainer.evaluate(*setup.test)[1],
-        },
+        "steps": len(history.step_loss),
+        "accuracy": {part: accuracy for part, (_, accuracy) in scores.items()},
+        "loss": {part: loss for part, (loss, _) in scores.items()},
+        "classes": list(classes),
+        "confusion": metrics.confusion_matrix(predicted, true, len(classes)).tolist(),
         "seconds": history.seconds,
         "interrupted": history.interrupted,
         "diagnosis": history.diagnosis,
@@ -124,47 +139,18 @@ def run(
         "finished": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         **environment(),
     }
+    if not loaded:
+        _write(result, history, setup, out)
+        if weights is not None:
+            setup.model.save(weights)
+    drawing.draw(pictures, setup, predicted, true, out)
+    return result
+
+
+def _write(result: dict[str, Any], history: History, setup: Setup, out: Path) -> None:
+    """The record of a training run."""
     history.save(out / "history.json")
     setup.model.save(out / "weights.npz")
     text = json.dumps(result, indent=2, default=str)
     write_atomically(out / "result.json", lambda file: file.write(text.encode()))
-    _draw(name, variant, setup, trainer, history, out, pictures)
-    return result
-
-
-def _draw(
-    name: str,
-    variant: str,
-    setup: Setup,
-    trainer: Trainer,
-    history: History,
-    out: Path,
-    pictures: Collection[str],
-) -> None:
-    if find_spec("matplotlib") is None:
-        return
-    to_numpy = get_backend().to_numpy
-    plots.curves(history, out / "curves.png", title=f"{name} {variant}")
-    if "weights" in pictures:
-        weights = next(to_numpy(p.data) for p in setup.model.parameters() if p.data.ndim >= 2)
-        if weights.ndim == 2:
-            plots.weight_images(weights, setup.dataset.x_train.shape[1:], out / "weights.png")
-        else:  # filters (O, C, KH, KW)
-            plots.weight_images(weights.reshape(len(weights), -1).T, weights.shape[1:], out / "weights.png")
-    if "confusion" in pictures or "mistakes" in pictures:
-        x, true = to_numpy(setup.test[0]), _labels(to_numpy(setup.test[1]))
-        predicted = _labels(to_numpy(trainer.outputs(x)))
-        names = setup.dataset.class_names
-        if "confusion" in pictures:
-            matrix = metrics.confusion_matrix(predicted, true, len(names), normalize="true")
-            plots.confusion_matrix(matrix, names, out / "confusion.png")
-        if "mistakes" in pictures:
-            images = x.reshape(-1, *setup.dataset.x_train.shape[1:])
-            plots.misclassified(images, true, predicted, out / "mistakes.png", class_names=names)
-
-
-def _labels(y: np.ndarray) -> np.ndarray:
-    """Classes from labels (N,), scores or one-hot rows (N, K), or binary logits and targets (N, 1)."""
-    if y.ndim == 1:
-        return y.astype(np.int64)
-    return (y[:, 0] >= 0.5).astype(np.int64) if y.shape[1] == 1 else y.argmax(axis=1)
+    drawing.curves(history, out, f"{result['experiment']} {result['variant']}")
