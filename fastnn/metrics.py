@@ -91,6 +91,80 @@ def confusion_matrix(pred: Any, true: Any, classes: int, normalize: str | None =
     """
     if normalize not in (None, "true"):
         raise ValueError(f'normalize must be None or "true", got {normalize!r}')
+    rows, columns = _host_labels(pred, true, classes)
+    pairs = rows.astype(np.int64) * classes + columns.astype(np.int64)
+    counts = np.bincount(pairs, minlength=classes * classes).reshape(classes, classes)
+    if normalize is None:
+        return counts
+    totals = counts.sum(axis=1, keepdims=True)
+    return np.divide(counts, totals, out=np.full(counts.shape, np.nan), where=totals > 0)
+
+
+def per_class(pred: Any, true: Any, classes: int) -> dict[str, np.ndarray]:
+    """Precision, recall and F1 of each class, by scikit-learn: accuracy speaks of the frequent classes only.
+
+    Parameters
+    ----------
+    pred, true, classes
+        As of :func:`confusion_matrix`.
+
+    Returns
+    -------
+    dict of (classes,) NumPy arrays
+        ``"precision"``: the share of those taken for the class that are of it. ``"recall"``: the share of
+        those of the class that were taken for it. ``"f1"``: the harmonic mean of both. ``"examples"``: how
+        many there are. What would be divided by zero is 0.
+
+    Raises
+    ------
+    ImportError
+        scikit-learn is not installed; the message says what to install.
+    ValueError
+        As :func:`confusion_matrix`.
+    """
+    true, pred = _host_labels(pred, true, classes)
+    scores = _sklearn().precision_recall_fscore_support(true, pred, labels=range(classes), zero_division=0)
+    return dict(zip(("precision", "recall", "f1", "examples"), scores, strict=True))
+
+
+def roc_auc(logits: Any, targets: Any) -> float:
+    """The area under the ROC curve, for two classes, by scikit-learn: how likely an example of class 1 has a
+    larger score than one of class 0, whatever the threshold.
+
+    Parameters
+    ----------
+    logits : (N,), (N, 1), or (N, 2) scores
+        Of class 1, or of class 0 and class 1, whose difference counts.
+    targets : (N,) labels 0 and 1, or (N, 1), or (N, 2) one-hot rows
+
+    Raises
+    ------
+    ImportError
+        scikit-learn is not installed; the message says what to install.
+    ValueError
+        The shapes do not go together, or the examples are not of two classes.
+    """
+    scores, true = (backend_of(x).to_numpy(x) for x in (logits, targets))
+    if scores.ndim == 2 and scores.shape[1] == 2:
+        scores = scores[:, 1] - scores[:, 0]
+    scores, true = scores.reshape(len(scores), -1), _labels(true, None)
+    if scores.shape != (len(true), 1):
+        raise ValueError(f"logits of shape {logits.shape} do not go with targets of shape {targets.shape}")
+    if set(np.unique(true)) != {0, 1}:
+        raise ValueError(f"need examples of the classes 0 and 1, got {np.unique(true)[:5].tolist()}")
+    return float(_sklearn().roc_auc_score(true, scores[:, 0]))
+
+
+def _sklearn() -> Any:
+    try:
+        from sklearn import metrics
+    except ImportError as error:
+        raise ImportError("this metric needs scikit-learn: pip install 'fastnn-kernels[data]'") from error
+    return metrics
+
+
+def _host_labels(pred: Any, true: Any, classes: int) -> tuple[np.ndarray, np.ndarray]:
+    """True and predicted labels, checked."""
     rows, columns = _labels(true, None), _labels(pred, None)
     rows, columns = backend_of(rows).to_numpy(rows), backend_of(columns).to_numpy(columns)
     if rows.shape != columns.shape:
@@ -99,12 +173,7 @@ def confusion_matrix(pred: Any, true: Any, classes: int, normalize: str | None =
         )
     _check_labels(rows, classes, "true")
     _check_labels(columns, classes, "pred")
-    pairs = rows.astype(np.int64) * classes + columns.astype(np.int64)
-    counts = np.bincount(pairs, minlength=classes * classes).reshape(classes, classes)
-    if normalize is None:
-        return counts
-    totals = counts.sum(axis=1, keepdims=True)
-    return np.divide(counts, totals, out=np.full(counts.shape, np.nan), where=totals > 0)
+    return rows, columns
 
 
 def _on_one_device(a: Any, b: Any) -> tuple[Any, Any]:

@@ -164,7 +164,7 @@ def test_diverging_run_finishes_at_chance_and_names_the_learning_rate(root, tmp_
 def test_medians_of_finished_runs_are_set_beside_the_published_figures(tmp_path):
     settings = experiments.get("mnist-mlp").settings("tuned")
 
-    def leave(folder, test, seed, finished="2026-01-01", interrupted=False, **changed):
+    def leave(folder, test, seed, finished="2026-01-01", interrupted=False, seconds=8.0, **changed):
         result = {
             "experiment": "mnist-mlp",
             "variant": "tuned",
@@ -172,7 +172,7 @@ def test_medians_of_finished_runs_are_set_beside_the_published_figures(tmp_path)
             "seed": seed,
             "accuracy": {"test": test, "validation": 0.95, "train": 0.98},
             "loss": {"train": 0.1},
-            "seconds": 8.0,
+            "seconds": seconds,
             "interrupted": interrupted,
             "finished": finished,
         }
@@ -194,8 +194,8 @@ def test_medians_of_finished_runs_are_set_beside_the_published_figures(tmp_path)
     assert not row().full
     leave("a", 0.10, 0)
     leave("again", 0.937, 0, finished="2026-01-02")  # the later run of a seed counts
-    leave("b", 0.9379, 1)
-    leave("c", 0.9378, 2)
+    leave("b", 0.9379, 1, seconds=8.5)
+    leave("c", 0.9378, 2, seconds=16.0)
     assert [run["seed"] for run in row().runs] == [0, 1, 2]
     assert row().here.test == pytest.approx(93.78)  # 95.28 less 1.5
     assert row().reproduced is True
@@ -229,7 +229,9 @@ def test_lenet_reaches_97_per_cent_in_two_epochs_and_leaves_its_record(root, tmp
     history = History.load(tmp_path / "history.json")
     assert len(history) == 2
     assert len(history.step_loss) == 2 * 782
-    assert history.epochs[-1]["accuracy"] == result["accuracy"]["train"]
+    assert (
+        result["accuracy"]["train"] > history.epochs[-1]["accuracy"] > 0.9
+    )  # in training, dropout costs some
     assert history.epochs[-1]["val_accuracy"] == result["accuracy"]["validation"]
     for name in ("curves", "confusion", "weights", "mistakes"):
         assert (tmp_path / f"{name}.png").stat().st_size > 5000

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 
 import numpy as np
 import pytest
@@ -14,6 +15,8 @@ from fastnn import metrics
 LOGITS = np.array(
     [[1, 2, 0], [5, 1, 1], [0, 0, 3], [2, 2, 1]], np.float32
 )  # predicts 1, 0, 2, 0 (a tie: the first)
+
+LABELS = np.array([0, 1])
 
 
 def test_accuracy_of_labels() -> None:
@@ -111,3 +114,42 @@ def test_confusion_matrix_refuses_labels_out_of_range_and_other_lengths(
 def test_confusion_matrix_refuses_an_unknown_normalisation() -> None:
     with pytest.raises(ValueError, match="pred"):
         metrics.confusion_matrix(np.array([0]), np.array([0]), 3, normalize="pred")
+
+
+def test_precision_recall_and_f1_of_each_class() -> None:
+    pytest.importorskip("sklearn")
+    true, pred = np.array([0, 0, 0, 0, 1, 1, 2]), np.array([0, 0, 0, 1, 1, 0, 0])
+    found = metrics.per_class(pred, true, 4)
+    np.testing.assert_allclose(found["precision"], [3 / 5, 1 / 2, 0, 0])
+    np.testing.assert_allclose(found["recall"], [3 / 4, 1 / 2, 0, 0])
+    np.testing.assert_allclose(found["f1"], [2 / 3, 1 / 2, 0, 0])
+    np.testing.assert_array_equal(found["examples"], [4, 2, 1, 0])
+    from_scores = metrics.per_class(np.eye(4)[pred], np.eye(4)[true], 4)
+    np.testing.assert_array_equal(from_scores["f1"], found["f1"])
+    with pytest.raises(ValueError, match=r"labels in pred must be in 0 \.\.\. 2"):
+        metrics.per_class(np.array([3]), np.array([0]), 3)
+
+
+def test_roc_auc_is_the_share_of_pairs_in_the_right_order() -> None:
+    pytest.importorskip("sklearn")
+    rng = np.random.default_rng(0)
+    labels = (rng.random(200) < 0.2).astype(np.int64)
+    scores = (rng.standard_normal(200) + labels).astype(np.float32)
+    pairs = scores[labels == 1][:, None] - scores[labels == 0]
+    share = float((pairs > 0).mean())
+    assert metrics.roc_auc(scores, labels) == pytest.approx(share)
+    assert metrics.roc_auc(scores[:, None], labels[:, None].astype(np.float32)) == pytest.approx(share)
+    assert metrics.roc_auc(np.stack([-scores, scores], 1), np.eye(2)[labels]) == pytest.approx(share)
+    with pytest.raises(ValueError, match="do not go with targets"):
+        metrics.roc_auc(scores[:5], labels)
+    with pytest.raises(ValueError, match="classes 0 and 1"):
+        metrics.roc_auc(scores, 0 * labels)
+    with pytest.raises(ValueError, match="do not go with targets"):
+        metrics.roc_auc(np.zeros((4, 3)), np.array([0, 1, 0, 1]))
+
+
+def test_metrics_by_scikit_learn_say_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "sklearn", None)
+    for call in (lambda: metrics.per_class(LABELS, LABELS, 2), lambda: metrics.roc_auc(LABELS, LABELS)):
+        with pytest.raises(ImportError, match="fastnn-kernels"):
+            call()

@@ -113,7 +113,7 @@ class Setup:
     schedule_per: str = "epoch"
     l2: float = 0.0
     metric: Callable[[Any, Any], float] = metrics.accuracy
-    train_accuracy: str = "full"
+    train_accuracy: str = "running"
     draws: int | None = None
 
 

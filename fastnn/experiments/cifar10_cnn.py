@@ -44,7 +44,6 @@ def build(
         schedule_per="step",
         epochs=epochs,
         batch_size=batch_size,
-        train_accuracy="running",
     )
 
 

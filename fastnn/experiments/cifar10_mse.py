@@ -46,7 +46,6 @@ def build(
         epochs=epochs,
         batch_size=batch_size,
         draws=100,
-        train_accuracy="running",
     )
 
 

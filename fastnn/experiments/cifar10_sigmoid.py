@@ -45,7 +45,6 @@ def build(
         l2=l2,
         epochs=epochs,
         batch_size=batch_size,
-        train_accuracy="running",
     )
 
 

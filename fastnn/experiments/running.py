@@ -139,18 +139,18 @@ def run(
         "finished": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         **environment(),
     }
+    drawing.draw(pictures, setup, predicted, true, out)
     if not loaded:
         _write(result, history, setup, out)
         if weights is not None:
             setup.model.save(weights)
-    drawing.draw(pictures, setup, predicted, true, out)
     return result
 
 
 def _write(result: dict[str, Any], history: History, setup: Setup, out: Path) -> None:
-    """The record of a training run."""
+    """The record of a training run; ``result.json`` last, for it says that the others are there."""
     history.save(out / "history.json")
     setup.model.save(out / "weights.npz")
+    drawing.curves(history, out, f"{result['experiment']} {result['variant']}")
     text = json.dumps(result, indent=2, default=str)
     write_atomically(out / "result.json", lambda file: file.write(text.encode()))
-    drawing.curves(history, out, f"{result['experiment']} {result['variant']}")
