@@ -1,4 +1,5 @@
-"""Every kernel as `bench/limits.py` holds it against the machine: a call, its operations, its traffic.
+"""Every kernel as `bench/limits.py` and `bench/gpu` hold it against a machine: a call, its operations, its
+traffic. The call's arrays are on the device of the backend in force.
 
 Operations are those of the formula; an exponential, a logarithm, a root or an error function counts as one.
 Traffic is every operand read once and every result written once, as if the cache held all that is needed
@@ -8,10 +9,10 @@ memory for the rest, at sizes that no cache holds.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -47,39 +48,64 @@ class Kernel:
     without: Callable[[], Any] | None = None
 
 
-def kernels(elements: int) -> Iterator[Kernel]:
-    """All of them, one at a time, so that the arrays of one are gone before the next is made.
+class Sizes(NamedTuple):
+    """How large what is timed is.
 
-    Parameters
+    Attributes
     ----------
     elements : int
         Of the largest array of each kernel that is held against memory; a multiple of 2**16.
+    batches : int
+        How many of a network's batches a product or convolution has in one.
+    side : int
+        Of the square matrices that are multiplied.
     """
-    yield from _linear()
-    yield from _conv()
-    yield from _conv_pool()
-    yield from _activation(elements)
-    yield from _pool(elements)
-    yield from _loss(elements)
-    yield from _update(elements)
-    yield from _others(elements)
+
+    elements: int
+    batches: int = 1
+    side: int = 1024
 
 
-def _drawn(shape: tuple[int, ...], seed: int) -> np.ndarray:
-    return np.random.default_rng(seed).standard_normal(shape, np.float32)
+def kernels(sizes: Sizes, families: Iterable[str] | None = None) -> Iterator[Kernel]:
+    """All of those families, one kernel at a time, so that the arrays of one are gone before the next is
+    made.
+    """
+    for family in FAMILIES if families is None else families:
+        yield from FAMILIES[family](sizes)
 
 
-def _images(elements: int, channels: int, size: int, seed: int) -> np.ndarray:
+def _placed(x: np.ndarray) -> Any:
+    return fastnn.get_backend().asarray(x)
+
+
+def _drawn(shape: tuple[int, ...], seed: int) -> Any:
+    return _placed(np.random.default_rng(seed).standard_normal(shape, np.float32))
+
+
+def _images(elements: int, channels: int, size: int, seed: int) -> Any:
     """A batch of about so many elements, (N, C, H, W), channels-last in memory."""
     n = elements // (channels * size * size)
     return _drawn((n, size, size, channels), seed).transpose(0, 3, 1, 2)
 
 
-def _linear() -> Iterator[Kernel]:
-    square = cases.Linear("1024 x 1024 x 1024", 1024, 1024, 1024)
+def _many(case: Any, batches: int) -> Any:
+    """A case of :mod:`tests.cases` with so many batches in one."""
+    if batches == 1:
+        return case
+    name = f"{case.name}, {batches} batches"
+    if isinstance(case, cases.ConvPool):
+        return case._replace(name=name, conv=_many(case.conv, batches))
+    if isinstance(case, cases.Conv):
+        return case._replace(name=name, x=(batches * case.x[0], *case.x[1:]))
+    return case._replace(name=name, n=batches * case.n)
+
+
+def _linear(sizes: Sizes) -> Iterator[Kernel]:
+    side = sizes.side
+    square = cases.Linear(f"{side} x {side} x {side}", side, side, side)
     hidden = [case for case in cases.LINEAR_REAL if case.name.endswith("hidden")]
-    for case in (square, *hidden):
-        x, weight, bias, grad = case.operands()
+    for case in (square, *(_many(case, sizes.batches) for case in hidden)):
+        x, weight, bias, grad = map(_placed, case.operands())
         work = 2.0 * x.size * case.out_features
         traffic = FLOAT * (x.size + weight.size + grad.size)
         bar = 0.9 if case is square else None
@@ -90,9 +116,9 @@ def _linear() -> Iterator[Kernel]:
         yield Kernel(f"{case.name}, grad-weight", "linear", ARITHMETIC, backward, work, traffic)
 
 
-def _conv() -> Iterator[Kernel]:
-    for case in cases.CONV_REAL:
-        x, weight, bias, grad = case.operands()
+def _conv(sizes: Sizes) -> Iterator[Kernel]:
+    for case in (_many(case, sizes.batches) for case in cases.CONV_REAL):
+        x, weight, bias, grad = map(_placed, case.operands())
         work = 2.0 * grad.size * weight[0].size
         traffic = FLOAT * (x.size + weight.size + grad.size)
         bar = 0.8 if case.name.startswith("cifar10-cnn") else None
@@ -109,10 +135,10 @@ def _conv() -> Iterator[Kernel]:
             yield Kernel(name, f"conv {part}", ARITHMETIC, call, work, traffic, bar, without)
 
 
-def _conv_pool() -> Iterator[Kernel]:
+def _conv_pool(sizes: Sizes) -> Iterator[Kernel]:
     """Operations are those that are needed: backward, only the products with one gradient a window."""
-    for case in cases.CONV_POOL_REAL:
-        x, weight, bias, grad = case.operands()
+    for case in (_many(case, sizes.batches) for case in cases.CONV_POOL_REAL):
+        x, weight, bias, grad = map(_placed, case.operands())
         window = 2.0 * weight[0].size
         traffic = FLOAT * (x.size + weight.size + 2 * grad.size)  # indices beside the maxima
         options: dict[str, Any] = {"padding": case.conv.padding}
@@ -143,7 +169,8 @@ ELEMENTWISE = {
 }
 
 
-def _activation(elements: int) -> Iterator[Kernel]:
+def _activation(sizes: Sizes) -> Iterator[Kernel]:
+    elements = sizes.elements
     for name, (forward, backward, takes_input) in ELEMENTWISE.items():
         shape = (elements // 16, 16) if "softmax" in name else (elements // 1024, 1024)
         x = _drawn(shape, 1)
@@ -156,8 +183,8 @@ def _activation(elements: int) -> Iterator[Kernel]:
         yield Kernel(name, "activation", MEMORY, call, backward * size, 3 * FLOAT * size, 0.8)
 
 
-def _pool(elements: int) -> Iterator[Kernel]:
-    x = _images(elements, 32, 32, 1)
+def _pool(sizes: Sizes) -> Iterator[Kernel]:
+    x = _images(sizes.elements, 32, 32, 1)
     size, pooled = x.size, x.size / 4
     kind = ("pooling", MEMORY)
     call = partial(F.max_pool2d, x, 2, return_indices=True)
@@ -171,20 +198,21 @@ def _pool(elements: int) -> Iterator[Kernel]:
     yield Kernel("avg_pool2d_backward", *kind, call, pooled, FLOAT * (size + pooled), 0.8)
 
 
-def _loss(elements: int) -> Iterator[Kernel]:
-    logits = _drawn((elements // 16, 16), 1)
+def _loss(sizes: Sizes) -> Iterator[Kernel]:
+    logits = _drawn((sizes.elements // 16, 16), 1)
     rng = np.random.default_rng(2)
-    labels = rng.integers(0, 16, len(logits))
+    labels = _placed(rng.integers(0, 16, len(logits)))
     call = partial(F.softmax_cross_entropy, logits, labels)
     traffic = 2 * FLOAT * logits.size + labels.nbytes
     yield Kernel("softmax_cross_entropy", "loss", MEMORY, call, 6 * logits.size, traffic, 0.8)
-    targets = (rng.random(logits.shape, np.float32) < 0.5).astype(np.float32)
+    targets = _placed((rng.random(logits.shape, np.float32) < 0.5).astype(np.float32))
     for name, operations in (("sigmoid_cross_entropy", 9), ("mse", 5)):
         call = partial(getattr(F, name), logits, targets)
         yield Kernel(name, "loss", MEMORY, call, operations * logits.size, 3 * FLOAT * logits.size, 0.8)
 
 
-def _update(elements: int) -> Iterator[Kernel]:
+def _update(sizes: Sizes) -> Iterator[Kernel]:
+    elements = sizes.elements
     update = fastnn.get_backend().update
     # states a parameter has, arguments, operations an element
     rules = {
@@ -194,17 +222,17 @@ def _update(elements: int) -> Iterator[Kernel]:
     }
     for name, (states, numbers, operations) in rules.items():
         arrays = [_drawn((elements // 1024, 1024), 1) for _ in range(2)]
-        arrays += [np.ones_like(arrays[0]) for _ in range(states)]
+        arrays += [_placed(np.ones(arrays[0].shape, np.float32)) for _ in range(states)]
         table = update.bind(*([array] for array in arrays))
         moved = 2 * len(arrays) - 1  # all but the gradient are read and written
         call = partial(getattr(update, name), table, *numbers)
         yield Kernel(name, "update", MEMORY, call, operations * elements, moved * FLOAT * elements, 0.8)
 
 
-def _others(elements: int) -> Iterator[Kernel]:
+def _others(sizes: Sizes) -> Iterator[Kernel]:
     """No bar is set for these."""
-    x, grad = _images(elements, 32, 32, 1), _images(elements, 32, 32, 2)
-    size, ones, zeros = x.size, np.ones(32, np.float32), np.zeros(32, np.float32)
+    x, grad = _images(sizes.elements, 32, 32, 1), _images(sizes.elements, 32, 32, 2)
+    size, ones, zeros = x.size, _placed(np.ones(32, np.float32)), _placed(np.zeros(32, np.float32))
     normalise = partial(F.batch_norm, x, ones, zeros, zeros.copy(), ones.copy(), training=True)
     yield Kernel("batch_norm", "norm", MEMORY, normalise, 7 * size, 2 * FLOAT * size)
     _, mean, inv_std = normalise()
@@ -212,10 +240,22 @@ def _others(elements: int) -> Iterator[Kernel]:
     yield Kernel("batch_norm_backward", "norm", MEMORY, call, 10 * size, 3 * FLOAT * size)
     call = partial(F.dropout, x, 0.5, 1, 1)
     yield Kernel("dropout", "dropout", MEMORY, call, 2 * size, 2 * FLOAT * size)
-    x = _images(elements // 9, 16, 32, 1)
+    x = _images(sizes.elements // 9, 16, 32, 1)
     call = partial(F.im2col, x, 3, padding=1)
     columns = call()
     traffic = FLOAT * (x.size + columns.size)
     yield Kernel("im2col", "im2col", MEMORY, call, 0, traffic)
     call = partial(F.col2im, columns, x.shape[2:], 3, padding=1)
     yield Kernel("col2im", "im2col", MEMORY, call, columns.size, traffic)
+
+
+FAMILIES = {
+    "linear": _linear,
+    "conv": _conv,
+    "conv_pool": _conv_pool,
+    "activation": _activation,
+    "pool": _pool,
+    "loss": _loss,
+    "update": _update,
+    "others": _others,
+}

@@ -28,7 +28,7 @@ from typing import Any
 import numpy as np
 
 import fastnn
-from bench.kernels import ARITHMETIC, MEMORY, Kernel, kernels
+from bench.kernels import ARITHMETIC, MEMORY, Kernel, Sizes, kernels
 from bench.networks import NETWORKS, Network
 from bench.peers.fastnn_peer import training_step
 from fastnn.experiments.environment import machine, versions
@@ -166,7 +166,7 @@ def run(options: argparse.Namespace, say: Callable[[str], None]) -> dict[str, An
             rate = "copy {:.1f} GB/s, by plain stores {:.1f} GB/s".format(*copies)
             say(f"limits of {n} thread{'s' if n > 1 else ''}: {fma:.0f} GFLOP/s, {rate}")
             del plain, every  # and their arrays
-        for kernel in kernels(elements):
+        for kernel in kernels(Sizes(elements)):
             if options.kernel and not any(name in kernel.name for name in options.kernel):
                 continue
             amount = kernel.operations if kernel.limit == ARITHMETIC else kernel.traffic

@@ -14,8 +14,6 @@ from torch import nn
 from bench.networks import Activation, Conv, Dense, Dropout, Flatten, Layer, Network, Pool
 from bench.peers import LR, MOMENTUM, WEIGHT_DECAY
 
-torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
-
 ACTIVATIONS = {"relu": nn.ReLU, "sigmoid": nn.Sigmoid}
 LOSSES = {
     "softmax_cross_entropy": nn.CrossEntropyLoss,
@@ -51,6 +49,7 @@ def build(network: Network, memory_format: torch.memory_format) -> nn.Module:
 
 
 def training(network: Network, variant: str) -> Callable[[], float]:
+    torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
     images_last = variant != "eager" and len(network.x) == 4
     memory_format = torch.channels_last if images_last else torch.contiguous_format
     x, y = network.batch()
