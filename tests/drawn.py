@@ -254,8 +254,9 @@ def draw_dropout(d: Draw) -> Drawn:
 
 def optimiser(name: str, states: int, *numbers: Any) -> Callable[[Draw], Drawn]:
     def step(update, *lists):
-        getattr(update, name)(update.bind(*lists), *numbers)
-        return tuple(a for arrays in lists for a in arrays)
+        result = getattr(update, name)(update.bind(*lists), *numbers)
+        arrays = tuple(a for arrays in lists for a in arrays)
+        return arrays if result is None else (result, *arrays)
 
     def draw(d: Draw) -> Drawn:
         shapes = [(d.size(), d.size()) if d.flag() else (d.size(),) for _ in range(d.whole(1, 4))]
@@ -289,6 +290,7 @@ KERNELS: Calls = {
     "adam": optimiser("adam", 2, 0.1, 0.9, 0.99, 1e-8, 0.1, True, 3),
     "rmsprop": optimiser("rmsprop", 1, 0.1, 0.9, 1e-8, 0.1, 0.0),
     "rmsprop with momentum": optimiser("rmsprop", 2, 0.1, 0.9, 1e-8, 0.1, 0.9),
+    "l2_penalty": optimiser("l2_penalty", 0, 0.01),
 }
 _EXTRA: dict[str, tuple[Any, ...]] = {"leaky_relu": (0.01,), "gelu": ("none",), "softmax": ("axis",)}
 for _name in ("relu", "leaky_relu", "sigmoid", "tanh", "gelu", "softmax", "log_softmax"):

@@ -13,6 +13,7 @@ import numpy as np
 from tests.drawn import KERNELS, Draw
 from tests.emulation import Toolkit, emulated
 from tests.rooms import CUDA
+from tests.step_calls import make_calls
 
 FLAGS = ("-fsanitize=address,undefined", "-fno-sanitize-recover=undefined", "-fno-omit-frame-pointer")
 EACH = 3
@@ -26,7 +27,7 @@ def main() -> None:
         if "--past-the-end" in sys.argv:
             kernel = toolkit.compile("past", PAST_THE_END, ("-DREAL=float",)).get_function("past_the_end")
             kernel((1,), (32,), (np.empty(31, np.float32), np.empty(32, np.float32)))
-        count = 0
+        count = make_calls(np)
         for name, draw in KERNELS.items():
             for i in range(EACH):
                 function, operands = draw(Draw([i, 1, *name.encode()], np.float32, CUDA))

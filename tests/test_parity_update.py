@@ -80,6 +80,17 @@ def test_update_matches_for_any_set_of_parameters(rule, dtype, shapes) -> None:
     assert_same_training(rule, shapes, dtype)
 
 
+@pytest.mark.parametrize("dtype", parity.DTYPES)
+@pytest.mark.parametrize("case", cases.UPDATE_REAL + cases.UPDATE_ODD, ids=cases.by_name)
+def test_l2_penalty_matches_the_reference(case: cases.Update, dtype: Any) -> None:
+    def penalised(room: Any, dtype: Any) -> list[Any]:
+        params, grads = arrays(case.shapes, 0, dtype), arrays(case.shapes, 100, dtype)
+        return [room.l2_penalty(room.bind(params, grads), 0.01), *grads]
+
+    for actual, expected in zip(penalised(cpu, dtype), penalised(reference, np.float64), strict=True):
+        parity.assert_close(actual, expected, 64 * np.finfo(dtype).eps * np.abs(expected).max(initial=0))
+
+
 def test_update_keeps_nan_and_infinity() -> None:
     for room in (cpu, reference):
         param, grad = np.zeros(5, np.float32), np.array([0, np.nan, np.inf, -np.inf, 1], np.float32)

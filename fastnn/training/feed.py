@@ -29,18 +29,23 @@ class Rows:
         self.array = backend.xp.ascontiguousarray(array.transpose(_NHWC) if self.channels_last else array)
         self._buffer: Any = None
         # NumPy's default mode, "raise", copies through a second buffer; CuPy's take has no modes.
-        self._mode = {"mode": "clip"} if backend.xp is np else {}
+        self._mode = ("clip",) if backend.xp is np else ()
 
     def __len__(self) -> int:
         return len(self.array)
+
+    def buffer(self, count: int) -> tuple[Any, Any]:
+        """New memory for `count` rows, as :attr:`array` has them, and the batch that it is then."""
+        memory = self.backend.xp.empty((count, *self.array.shape[1:]), self.array.dtype)
+        return memory, memory.transpose(_NCHW) if self.channels_last else memory
 
     def take(self, rows: Any) -> Any:
         """The rows numbered `rows`, in the buffer: the next call overwrites them."""
         count = len(rows)
         if self._buffer is None or len(self._buffer) < count:
-            self._buffer = self.backend.xp.empty((count, *self.array.shape[1:]), self.array.dtype)
-        out = self._buffer[:count]
-        self.array.take(rows, axis=0, out=out, **self._mode)
+            self._buffer, _ = self.buffer(count)
+        out = self._buffer if len(self._buffer) == count else self._buffer[:count]
+        self.array.take(rows, 0, out, *self._mode)
         return out.transpose(_NCHW) if self.channels_last else out
 
     def slice(self, start: int, stop: int) -> Any:
@@ -105,15 +110,17 @@ class Score:
         """The sum of the metric over the examples added since the last call."""
         start, stop = self._start, self._stop
         self._start = stop
-        if start == stop:
-            return 0.0
+        return 0.0 if start == stop else self.total(self._outputs[: stop - start], start, stop)
+
+    def total(self, outputs: Any, start: int, stop: int) -> float:
+        """The sum of the metric over examples `start` to `stop` of the epoch's order, of these outputs."""
         rows = self._targets
         if self._order is None:
             targets = rows.slice(start, stop)
         else:  # a fresh array: the buffer of rows.take still holds the batch at hand
             targets = rows.array.take(self._order[start:stop], axis=0)
-        total = float(self._metric(self._outputs[: stop - start], targets)) * (stop - start)
+        total = float(self._metric(outputs, targets)) * (stop - start)
         # A count of right answers is whole: rounded, its sum does not depend on where a run was stopped and
-        # resumed.
+        # resumed, nor on how many steps are scored at a time.
         whole = round(total)
         return float(whole) if abs(total - whole) < 1e-6 * (stop - start) else total

@@ -11,8 +11,7 @@ the numbers of an update that follow a schedule or count steps.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -32,62 +31,42 @@ class Recording:
 
     Attributes
     ----------
-    position : int64 array (2,)
-        Number of the step at hand; how many random streams were given between the recording and this step.
+    position : int64 array (1,)
+        Number of the step at hand.
+    streams : int64 array (1,)
+        How many random streams were given between the recording and this step.
+    rates : list of arrays (steps, numbers)
+        What each update of the step reads, a row for each step: see :meth:`new_rates`.
     """
 
     def __init__(self, steps: int) -> None:
         self._steps = steps
-        self.position = _launch.xp().zeros(2, np.int64)
-        self._rates: list[Any] = []  # of each update in the step: (steps, numbers of one step)
-        self._listed: list[tuple[float, ...]] | None = None
+        self.position, self.streams = (_launch.xp().zeros(1, np.int64) for _ in range(2))
+        self.rates: list[Any] = []
         self._replay: Callable[[], None] | None = None
 
     def record(self, step: Callable[[], None]) -> None:
         """Note the launches that `step` makes; nothing is computed."""
-        with self._in_force():
+        _this_thread.recording = self
+        try:
             self._replay = _launch.toolkit.record(step)
+        finally:
+            _this_thread.recording = None
+
+    def start(self, step: int, streams: int) -> None:
+        """The next replay is step number `step`, `streams` random streams after the recording."""
+        self.position.fill(step)
+        self.streams.fill(streams)
 
     def replay(self) -> None:
         """Make the launches again."""
         assert self._replay is not None
         self._replay()
 
-    def start(self, step: int, streams: int) -> None:
-        """The next replay is step number `step`, `streams` random streams after the recording."""
-        self.position[...] = _launch.xp().asarray(np.array([step, streams], np.int64))
-
-    def numbers_of(self, update: Callable[[], None]) -> list[tuple[float, ...]]:
-        """What the updates that `update` makes would read at a replay: it makes none now."""
-        self._listed = []
-        try:
-            with self._in_force():
-                update()
-            return self._listed
-        finally:
-            self._listed = None
-
-    def set_numbers(self, first: int, listed: Sequence[list[tuple[float, ...]]]) -> None:
-        """Let step ``first + i`` read what :meth:`numbers_of` gave as ``listed[i]``."""
-        for k, rates in enumerate(self._rates):
-            numbers = np.array([step[k] for step in listed], rates.dtype)
-            rates[first : first + len(listed)] = _launch.xp().asarray(numbers)
-
-    def rates(self, numbers: tuple[float, ...], dtype: Any) -> Any:
-        """Where the update being recorded reads `numbers`; None if they are only listed."""
-        if self._listed is not None:
-            self._listed.append(numbers)
-            return None
-        self._rates.append(_launch.xp().empty((self._steps, len(numbers)), dtype))
-        return self._rates[-1]
-
-    @contextmanager
-    def _in_force(self) -> Iterator[None]:
-        _this_thread.recording = self
-        try:
-            yield
-        finally:
-            _this_thread.recording = None
+    def new_rates(self, numbers: int, dtype: Any) -> Any:
+        """Where the update being recorded finds its numbers: as many, for each step."""
+        self.rates.append(_launch.xp().empty((self._steps, numbers), dtype))
+        return self.rates[-1]
 
 
 def current() -> Recording | None:

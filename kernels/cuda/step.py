@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 
 from ._launch import launch
-from ._memory import flat, plain
+from ._memory import plain
 
 _REAL = np.dtype(np.float32)  # of kernels that move no REAL
-_WORDS = tuple(np.dtype(word) for word in (np.int64, np.int32, np.uint8))
+_WORDS = (16, 8, 4, 1)  # bytes
 
 
 def gather(rows: Any, out: Any, order: Any, position: Any) -> None:
@@ -20,26 +20,28 @@ def gather(rows: Any, out: Any, order: Any, position: Any) -> None:
 
     Parameters
     ----------
-    rows : C-contiguous array (N, ...)
-    out : C-contiguous array (batch, ...) of that dtype
-    order : int64 array (N,) or None
-        The order in which an epoch visits the rows; None: theirs.
-    position : int64 array
-        See :class:`._recording.Recording`.
+    rows : array (N, ...), C-contiguous and where kernels can read it
+    out : such an array (batch, ...) of that dtype
+    order : int64 array or None
+        Which rows an epoch visits, in their order; None: all, as they lie.
+    position : int64 array (1,)
     """
-    width = out[0].nbytes
-    word = next(word for word in _WORDS if width % word.itemsize == 0)
-    words = [array.reshape(-1).view(word) for array in (rows, out)]
-    sizes = len(out), width // word.itemsize
-    launch("step", f"gather_{word}", _REAL, words[1].size, *words, order, position, *sizes)
+    bytes_ = out[0].nbytes
+    word = next(word for word in _WORDS if bytes_ % word == 0)
+    arrays = [array.reshape(-1).view(np.uint8) for array in (rows, out)]
+    launch("step", f"gather_{word}", _REAL, 32 * len(out), *arrays, order, position, len(out), bytes_)
 
 
 def keep(output: Any, outputs: Any, position: Any) -> None:
-    """Copy `output` (batch, ...) to its place in `outputs` (steps * batch, ...)."""
+    """Copy `output` (batch, ...) to its place in `outputs` (capacity, batch, ...)."""
     output = plain(output)
-    launch("step", "keep", output.dtype, output.size, flat(output), flat(outputs), position, output.size)
+    sizes = output.size, len(outputs)
+    arrays = output.reshape(-1), outputs.reshape(-1)
+    launch("step", "keep", output.dtype, output.size, *arrays, position, *sizes)
 
 
-def finish(loss: Any, penalty: Any, losses: Any, position: Any, streams: int) -> None:
-    """Keep the step's loss and penalty (or None) in its row of `losses` and go on to the next step."""
-    launch("step", "finish", _REAL, 1, loss, penalty, losses, position, streams)
+def finish(loss: Any, penalty: Any, losses: Any, position: Any, streams: Any, given: int) -> None:
+    """Keep the step's loss and penalty (or None) in its row of `losses` (steps, 2) and go on to the next,
+    `given` random streams further.
+    """
+    launch("step", "finish", _REAL, 1, loss, penalty, losses, position, streams, given)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -41,14 +42,12 @@ def bind(params, *lists):
     return Table((params, *lists))
 
 
-def _run(name: str, table: Table, changing: tuple, *fixed: Any) -> None:
-    """One update. The numbers that may differ from step to step, a recorded step reads from its table."""
+def _run(name: str, table: Table, changing: tuple[float, ...], *fixed: Any) -> None:
+    """One update. The numbers that may differ from step to step, a recorded step reads from device memory."""
     recording = current()
     rates = position = None
     if recording is not None:
-        rates, position = recording.rates(changing, table.dtype), recording.position
-        if rates is None:
-            return
+        rates, position = recording.new_rates(len(changing), table.dtype), recording.position
     numbers = *map(float, changing), *fixed, rates, position
     tables = table.addresses, table.chunks, table.columns
     launch("update", name, table.dtype, table.blocks, *tables, *numbers, grid=(table.blocks,))
@@ -59,11 +58,19 @@ def sgd(table, lr, momentum, dampening, weight_decay, nesterov, first):
     _run("sgd", table, (lr,), *fixed)
 
 
+def adam_rates(
+    lr: float, betas: tuple[float, float], weight_decay: float, decoupled: bool, step: int
+) -> tuple[float, float, float]:
+    """What the kernel is told of the number of the step and of the learning rate: rate, root, shrink."""
+    beta1, beta2 = betas
+    shrink = 1 - lr * weight_decay if decoupled else 1.0
+    return lr / (1 - beta1**step), 1 / math.sqrt(1 - beta2**step), shrink
+
+
 def adam(table, lr, beta1, beta2, eps, weight_decay, decoupled, step):
-    rate, root = lr / (1 - beta1**step), 1 / np.sqrt(1 - beta2**step)
-    decay, shrink = (0.0, 1 - lr * weight_decay) if decoupled else (weight_decay, 1.0)
-    fixed = beta1, beta2, 1 - beta1, 1 - beta2, eps, decay
-    _run("adam", table, (rate, root, shrink), *map(float, fixed))
+    rates = adam_rates(lr, (beta1, beta2), weight_decay, decoupled, step)
+    fixed = beta1, beta2, 1 - beta1, 1 - beta2, eps, 0.0 if decoupled else weight_decay
+    _run("adam", table, rates, *map(float, fixed))
 
 
 def rmsprop(table, lr, alpha, eps, weight_decay, momentum):
