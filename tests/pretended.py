@@ -179,7 +179,8 @@ def on_device(function: Callable[..., Any]) -> Callable[..., Any]:
 
 def _array(x: Any, dtype: Any = None, copy: bool = True, order: str = "K", **_: Any) -> ndarray:
     if isinstance(x, ndarray):
-        return ndarray(np.array(x.host, dtype, copy=copy or None, order=order))
+        return on_device(np.array)(x, dtype, copy=copy or None, order=order)
+    waits()  # as for the memory that CuPy sends from, which later gets other numbers
     order = order if order not in "KA" else "F" if np.asarray(x).flags.fnc else "C"  # as CuPy sends arrays
     return ndarray(np.array(x, dtype, order=order))
 
