@@ -3,11 +3,13 @@
 
 MAKEFLAGS += --silent --no-builtin-rules
 .DEFAULT_GOAL := help
-.PHONY: help demo test experiments bench bench-peers bench-limits lint clean
+.PHONY: help demo test test-gpu experiments bench bench-peers bench-limits bench-gpu gpu lint clean
 
 VENV := .venv
 PYTHON := $(VENV)/bin/python
 BENCH_JSON := out/bench.json
+# A GPU's machine often has all that is needed: with PYTHON=python3 the targets for GPUs use that and make no .venv.
+OWN := $(if $(filter file,$(origin PYTHON)),yes)
 
 help: ## list these targets
 	sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "%-20s%s\n", $$1, $$2 }'
@@ -23,6 +25,9 @@ experiments: $(VENV)/installed-cli,data,plot ## train every published network, f
 	$(VENV)/bin/fastnn data get cifar10
 	$(VENV)/bin/fastnn reproduce --quick $(EXPERIMENTS_ARGS)
 
+test-gpu: $(OWN:yes=$(VENV)/installed-test) ## check everything on this machine's GPU; PYTEST_ARGS as for test
+	$(PYTHON) -m pytest -m gpu tests/gpu -rs --durations=8 $(PYTEST_ARGS)
+
 bench: $(VENV)/installed-test,bench ## time every operation and network against plain NumPy; print the table
 	mkdir -p $(dir $(BENCH_JSON))
 	$(PYTHON) -m pytest --benchmark bench --benchmark-max-time=0.5 --benchmark-quiet --benchmark-json=$(BENCH_JSON) $(PYTEST_ARGS)
@@ -33,6 +38,12 @@ bench-peers: $(VENV)/installed-peers ## time networks against PyTorch, JAX, scik
 
 bench-limits: $(VENV)/installed-test,bench ## time each kernel against the limits of the machine
 	$(PYTHON) -m bench.limits $(LIMITS_ARGS)
+
+bench-gpu: $(OWN:yes=$(VENV)/installed-peers) ## time networks and kernels on this machine's GPU, beside PyTorch
+	$(PYTHON) -m bench.gpu $(BENCH_GPU_ARGS)
+
+gpu: ## test-gpu, then bench-gpu, whatever comes of the first
+	status=0; $(MAKE) test-gpu || status=1; $(MAKE) bench-gpu || status=1; exit $$status
 
 lint: $(VENV)/installed-test,lint ## check style (ruff), types (mypy) and the direction of imports (import-linter)
 	$(PYTHON) -m ruff check --quiet --output-format=concise
