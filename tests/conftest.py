@@ -21,6 +21,12 @@ if importlib.util.find_spec("hypothesis"):  # tests/gpu does without
 
 
 @pytest.fixture(scope="session")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder for kernels/cuda as g++ builds it: once for all tests."""
+    return tmp_path_factory.mktemp("built")
+
+
+@pytest.fixture(scope="session")
 def data_root() -> Path:
     """The folder of the real data sets, as torchvision has it: FASTNN_DATA, else ../shared/data."""
     root = Path(os.environ.get("FASTNN_DATA") or ROOT.parent / "shared" / "data")

@@ -44,12 +44,14 @@ class Toolkit:
     def compile(self, stem: str, source: str, options: tuple[str, ...]) -> _Module:
         name = f"{stem}-{options[0].rpartition('=')[2]}"
         kernels = re.findall(r'extern "C" __global__ void (\w+)\(', source)
-        kernels += re.findall(r"^(?:MAP|MAP_BACKWARD|GATHER)\((\w+),", source, re.M)
+        kernels += re.findall(r"^(?:MAP|MAP_BACKWARD|GATHER|PRODUCT)\((\w+),", source, re.M)
         kernels = [kernel for kernel in kernels if kernel != "name"]
         text = f'#include "{HEADER}"\n{source}\n' + "".join(f"EXPORT({kernel})\n" for kernel in kernels)
         path = self._folder / f"{name}.cpp"
-        path.write_text(text)
         library = path.with_suffix(".so")
+        if library.exists() and path.read_text() == text:  # tests share a folder
+            return _Module(ctypes.CDLL(str(library)), stem, self)
+        path.write_text(text)
         ignored = "-Wno-unknown-pragmas", "-Wno-unused-variable"
         command = [COMPILER, "-std=c++17", "-O1", "-g", "-fPIC", "-shared", "-Wall"]
         define = [option for option in options if option.startswith("-D")]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -19,8 +20,8 @@ SMALL = Network("small", LAYERS, (3, 1, 4, 4), 3, "softmax_cross_entropy")
 
 
 @pytest.fixture(scope="module")
-def gpu(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    with pretended.pretended(tmp_path_factory.mktemp("gpu")), fastnn.use_backend("cupy"):
+def gpu(built: Path) -> Iterator[None]:
+    with pretended.pretended(built), fastnn.use_backend("cupy"):
         yield
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -25,8 +26,8 @@ pytestmark = pytest.mark.skipif(emulation.WHY_NOT is not None, reason=str(emulat
 
 
 @pytest.fixture(scope="module")
-def toolkit(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Toolkit]:
-    with emulated(Toolkit(tmp_path_factory.mktemp("emulated"))) as toolkit:
+def toolkit(built: Path) -> Iterator[Toolkit]:
+    with emulated(Toolkit(built)) as toolkit:
         yield toolkit
 
 

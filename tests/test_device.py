@@ -19,9 +19,9 @@ pytestmark = pytest.mark.skipif(pretended.WHY_NOT is not None, reason=str(preten
 
 
 @pytest.fixture
-def cupy(tmp_path: Path) -> Iterator[Any]:
+def cupy(built: Path) -> Iterator[Any]:
     """What stands for CuPy, on a machine with all it needs."""
-    with pretended.pretended(tmp_path):
+    with pretended.pretended(built):
         yield sys.modules["cupy"]
 
 
