@@ -10,9 +10,11 @@ from fastnn.backend import (
     BackendUnavailable,
     available_backends,
     get_backend,
+    get_float32_precision,
     get_num_threads,
     seed,
     set_backend,
+    set_float32_precision,
     set_num_threads,
     use_backend,
 )
@@ -62,6 +64,7 @@ __all__ = [
     "available_backends",
     "functional",
     "get_backend",
+    "get_float32_precision",
     "get_num_threads",
     "gradcheck",
     "init",
@@ -72,6 +75,7 @@ __all__ = [
     "schedules",
     "seed",
     "set_backend",
+    "set_float32_precision",
     "set_num_threads",
     "use_backend",
 ]

@@ -242,3 +242,35 @@ def get_num_threads() -> int:
     from fastnn.kernels.cpu import threads
 
     return threads.get_num_threads()
+
+
+def set_float32_precision(precision: str) -> None:
+    """How exactly the cupy backend multiplies float32 matrices, in linear layers and convolutions.
+
+    The names are those of ``torch.set_float32_matmul_precision``. It holds for the process, from the next
+    call on. What is float64, and what runs on a CPU, is not affected.
+
+    Parameters
+    ----------
+    precision : {"highest", "high"}
+        ``"highest"``, the default: in float32. ``"high"``: on tensor cores, which round each factor to TF32,
+        11 significant bits instead of 24, and add the products in float32.
+
+    Raises
+    ------
+    ValueError
+        There is no such precision.
+    """
+    from fastnn.kernels.cuda import precision as room
+
+    if precision not in room.PRECISIONS:
+        names = " or ".join(map(repr, room.PRECISIONS))
+        raise ValueError(f"unknown precision {precision!r}: choose {names}")
+    room.float32_precision = precision
+
+
+def get_float32_precision() -> str:
+    """What :func:`set_float32_precision` was given last, initially ``"highest"``."""
+    from fastnn.kernels.cuda import precision as room
+
+    return room.float32_precision

@@ -17,10 +17,17 @@ import pytest
 from fastnn.kernels.cuda import _launch
 
 TABLE = Path(__file__).parent / "cuda" / "registers.json"
-STEMS = sorted(path.stem for path in Path(_launch.__file__).parent.glob("*.cu"))
 REALS = {"float": np.dtype(np.float32), "double": np.dtype(np.float64)}
+STEMS = sorted(path.stem for path in Path(_launch.__file__).parent.glob("*.cu"))
+MODULES = [(stem, real) for stem in STEMS for real in REALS if real == "float" or not stem.endswith("_tf32")]
 ARCHITECTURES = ("sm_80", "sm_90", "sm_100")
-MOST_REGISTERS = 128  # of 65,536 for 256 threads: two blocks fit a multiprocessor
+PRODUCTS = re.compile("(forward|grad_input|grad_weight)_(small|medium|narrow|large)")
+
+
+def most_registers(kernel: str, real: str) -> int:
+    """Of 65,536 for 256 threads: so that two blocks fit a multiprocessor; one of a product of double, which
+    has twice as many for its sums."""
+    return 255 if real == "double" and PRODUCTS.fullmatch(kernel) else 128
 
 
 def compiled(stem: str, real: str, architecture: str) -> dict[str, Any]:
@@ -59,14 +66,14 @@ def nvrtc() -> tuple[int, int]:
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
-@pytest.mark.parametrize("real", REALS)
-@pytest.mark.parametrize("stem", STEMS)
+@pytest.mark.parametrize(("stem", "real"), MODULES)
 def test_kernels_compile_without_spilling_to_what_the_table_says(
     stem: str, real: str, architecture: str, nvrtc: tuple[int, int]
 ) -> None:
     table = json.loads(TABLE.read_text())
     found = compiled(stem, real, architecture)
-    assert max(registers for registers, _ in found.values()) <= MOST_REGISTERS
+    for name, (registers, _) in found.items():
+        assert registers <= most_registers(name, real), name
     expected = table["kernels"][stem][real][architecture]
     assert found.keys() == expected.keys()
     assert {name: shared for name, (_, shared) in found.items()} == {
@@ -79,9 +86,8 @@ def test_kernels_compile_without_spilling_to_what_the_table_says(
 if __name__ == "__main__":
     from cupy.cuda import nvrtc as _nvrtc
 
-    kernels = {
-        stem: {real: {sm: compiled(stem, real, sm) for sm in ARCHITECTURES} for real in REALS}
-        for stem in STEMS
-    }
+    kernels: dict[str, dict[str, Any]] = {stem: {} for stem in STEMS}
+    for stem, real in MODULES:
+        kernels[stem][real] = {sm: compiled(stem, real, sm) for sm in ARCHITECTURES}
     text = json.dumps({"nvrtc": list(_nvrtc.getVersion()), "kernels": kernels}, indent=1)
     TABLE.write_text(re.sub(r"\[\s+(\d+),\s+(\d+)\s+\]", r"[\1, \2]", text) + "\n")

@@ -115,7 +115,7 @@ def source(stem: str) -> str:
             return ""
         seen.add(name)
         own = (_FOLDER / name).read_text().replace("#pragma once\n", "")
-        return re.sub(r'#include "(\w+\.cuh)"', lambda match: text(match[1]), own)
+        return re.sub(r'#include "(\w+\.cuh?)"', lambda match: text(match[1]), own)
 
     return text(f"{stem}.cu")
 

@@ -1,105 +1,74 @@
-// Convolution and both its gradients as products (product.cuh) over channels-last images, with im2col's columns
-// computed where they are read; and im2col and col2im themselves.
-//
-// A block's group is blockIdx.z, or of the gradient of a weight, blockIdx.z % groups; its part of the reduction
-// is blockIdx.z / groups.
+// Convolution and both its gradients as products (product.cuh) over channels-last images (windows.cuh); and im2col
+// and col2im themselves.
 #include "common.cuh"
 #include "activation.cuh"
 #include "product.cuh"
+#include "matrix.cuh"
+#include "windows.cuh"
+#include "conv.cuh"
+#include "add_parts.cuh"
 
-// The shapes: x (N, H, W, C), out (N, OH, OW, O), filters (KH, KW, C / groups, O).
-#define SHAPES                                                                                             \
-    index_t N, index_t H, index_t W, index_t C, index_t OH, index_t OW, index_t O, index_t KH, index_t KW, \
-        index_t sh, index_t sw, index_t ph, index_t pw, index_t dh, index_t dw, index_t groups
-#define GIVEN N, H, W, C, OH, OW, O, KH, KW, sh, sw, ph, pw, dh, dw, groups
+// a, b: the operands of the product; sums: the gradient of the bias. A part is `chunk` pixels; its number counts on
+// from `part`, of `parts` in all.
+#define PARAMETERS                                                                                             \
+    const REAL *a, const REAL *b, REAL *out, REAL *sums, SHAPES, index_t chunk, index_t part, index_t parts,   \
+        const REAL *bias, index_t code
+#define ARGUMENTS a, b, out, sums, GIVEN, chunk, part, parts, bias, code
 
-struct Shapes {
-    index_t N, H, W, C, OH, OW, O, KH, KW, sh, sw, ph, pw, dh, dw, groups;
-};
-
-// im2col: the number that tap and channel `k` = (f, q, c) of the window of output pixel `pixel` reads.
-struct Windows {
-    const REAL* x;  // of this group's first channel
-    Shapes s;
-    index_t channels;  // of a group
-    bool along_k;
-    __device__ __forceinline__ REAL read(index_t pixel, index_t k) const {
-        index_t c = k % channels, q = k / channels % s.KW, f = k / channels / s.KW;
-        index_t ox = pixel % s.OW, oy = pixel / s.OW % s.OH, n = pixel / s.OW / s.OH;
-        index_t row = oy * s.sh - s.ph + f * s.dh, column = ox * s.sw - s.pw + q * s.dw;
-        if (row < 0 || row >= s.H || column < 0 || column >= s.W) return 0;
-        return x[((n * s.H + row) * s.W + column) * s.C + c];
-    }
-    __device__ __forceinline__ REAL operator()(index_t pixel, index_t k) const { return read(pixel, k); }
-};
-
-// The same, taps and channels as rows and pixels as the reduction.
-struct TurnedWindows : Windows {
-    __device__ __forceinline__ REAL operator()(index_t k, index_t pixel) const { return read(pixel, k); }
-};
-
-// The gradients that input pixel `pixel` sent something to: of output channel o through tap (f, q), k = (f, q, o).
-struct Receivers {
-    const REAL* grad;  // of this group's first channel
-    Shapes s;
-    index_t channels;  // of a group
-    bool along_k;
-    __device__ __forceinline__ REAL operator()(index_t pixel, index_t k) const {
-        index_t o = k % channels, q = k / channels % s.KW, f = k / channels / s.KW;
-        index_t column = pixel % s.W, row = pixel / s.W % s.H, n = pixel / s.W / s.H;
-        index_t y = row + s.ph - f * s.dh, x = column + s.pw - q * s.dw;
-        if (y < 0 || x < 0 || y % s.sh || x % s.sw) return 0;
-        y /= s.sh, x /= s.sw;
-        return y < s.OH && x < s.OW ? grad[((n * s.OH + y) * s.OW + x) * s.O + o] : (REAL)0;
-    }
-};
-
-// The filters for that: k = (f, q, o), and input channel c.
-struct TurnedFilters {
-    const REAL* weight;  // of this group's first output channel
-    index_t channels, outputs, O;
-    bool along_k;
-    __device__ __forceinline__ REAL operator()(index_t k, index_t c) const {
-        return weight[(k / outputs * channels + c) * O + k % outputs];
-    }
-};
-
-extern "C" __global__ void forward(
-    const REAL* x, const REAL* weight, REAL* out, SHAPES, const REAL* bias, index_t has_bias, index_t code) {
-    __shared__ Tiles tiles;
-    index_t Cg = C / groups, Og = O / groups, g = blockIdx.z;
-    Windows windows = {x + g * Cg, {GIVEN}, Cg, true};
-    Matrix filters = {weight + g * Og, O, 1, false};
-    Rows rows = {out + g * Og, O, has_bias ? bias + g * Og : nullptr, (int)code};
-    product(windows, filters, rows, N * OH * OW, Og, 0, KH * KW * Cg, tiles);
+template <class T>
+__device__ __forceinline__ void forward(PARAMETERS, Shared<T>& shared) {
+    int Cg = (int)C / (int)groups, Og = (int)O / (int)groups, g = blockIdx.y, terms = (int)(KH * KW) * Cg;
+    ByPixels<Windows<false>> left = {windows_over<false>(a, g, OH, OW, GIVEN), terms};
+    Finished end = {out + g * Og, O, bias ? bias + g * Og : nullptr, (int)code, O % 4 == 0 && Og % 4 == 0};
+    product<T>(left, filters_of(b, g, terms, O, Og), end, (int)(N * OH * OW), Og, terms, shared);
 }
 
-extern "C" __global__ void grad_input(const REAL* grad, const REAL* weight, REAL* out, SHAPES) {
-    __shared__ Tiles tiles;
-    index_t Cg = C / groups, Og = O / groups, g = blockIdx.z;
-    Receivers receivers = {grad + g * Og, {GIVEN}, Og, true};
-    TurnedFilters filters = {weight + g * Og, Cg, Og, O, true};
-    Rows rows = {out + g * Cg, C, nullptr, 0};
-    product(receivers, filters, rows, N * H * W, Cg, 0, KH * KW * Og, tiles);
+// a: the gradient of the result. Where a stride is larger than 1 many of its windows' pixels do not exist, and their
+// zeros are multiplied all the same.
+template <class T>
+__device__ __forceinline__ void grad_input(PARAMETERS, Shared<T>& shared) {
+    int Cg = (int)C / (int)groups, Og = (int)O / (int)groups, g = blockIdx.y;
+    int terms = (int)(KH * KW) * Og;
+    bool vectors = O % 4 == 0 && Og % 4 == 0;
+    ByPixels<Windows<true>> left = {
+        {a + g * Og, (int)OH, (int)OW, Og, (int)KW, (int)sh, (int)sw, (int)ph, (int)pw, (int)dh, (int)dw,
+         (int)(N * H * W), O, Divisor(H, rows), Divisor(W, columns), Divisor(Og, channels), Divisor(KW, taps),
+         Divisor(sh, by_sh), Divisor(sw, by_sw), vectors},
+        terms};
+    TurnedFilters right = {b + g * Og, Cg, terms, O, Divisor(Og, channels), vectors};
+    Finished end = {out + g * Cg, C, nullptr, 0, C % 4 == 0 && Cg % 4 == 0};
+    product<T>(left, right, end, (int)(N * H * W), Cg, terms, shared);
 }
 
-// `out`: for each of the parts (KH * KW * C / groups, O).
-extern "C" __global__ void grad_weight(const REAL* x, const REAL* grad, REAL* out, SHAPES, index_t parts) {
-    __shared__ Tiles tiles;
-    index_t Cg = C / groups, Og = O / groups, g = blockIdx.z % groups, part = blockIdx.z / groups;
-    index_t rows_count = KH * KW * Cg, pixels = N * OH * OW;
-    TurnedWindows windows;
-    windows.x = x + g * Cg;
-    windows.s = {GIVEN};
-    windows.channels = Cg;
-    windows.along_k = false;
-    Matrix grads = {grad + g * Og, O, 1, false};
-    Rows rows = {out + part * rows_count * O + g * Og, O, nullptr, 0};
-    product(windows, grads, rows, rows_count, Og, part * pixels / parts, (part + 1) * pixels / parts, tiles);
+// The gradient of the filters, (KH * KW * C / groups, O), and of the bias. Of several parts, each has its sums behind
+// its product.
+template <class T>
+__device__ __forceinline__ void grad_weight(PARAMETERS, Shared<T>& shared) {
+    int Cg = (int)C / (int)groups, Og = (int)O / (int)groups, g = blockIdx.y;
+    index_t size = KH * KW * Cg, pixels = N * OH * OW;
+    index_t begin = blockIdx.z * chunk;
+    int terms = (int)(pixels - begin < chunk ? pixels - begin : chunk);
+    REAL* own = out + (part + blockIdx.z) * (size + 1) * O;
+    Gradients end;
+    end.out = own + g * Og, end.stride = O, end.bias = nullptr, end.code = 0;
+    end.vectors = O % 4 == 0 && Og % 4 == 0;
+    end.sums = (parts > 1 ? own + size * O : sums) + g * Og;
+    ByTaps<Windows<false>> left = {windows_over<false>(a, g, OH, OW, GIVEN), (int)size, (int)begin, terms};
+    product<T>(left, filters_of(b + begin * O, g, terms, O, Og), end, (int)size, Og, terms, shared);
 }
 
-ADD_PARTS
-COLUMN_SUMS
+PRODUCT(forward_small, forward, Small)
+PRODUCT(forward_medium, forward, Medium)
+PRODUCT(forward_narrow, forward, Narrow)
+PRODUCT(forward_large, forward, Large)
+PRODUCT(grad_input_small, grad_input, Small)
+PRODUCT(grad_input_medium, grad_input, Medium)
+PRODUCT(grad_input_narrow, grad_input, Narrow)
+PRODUCT(grad_input_large, grad_input, Large)
+PRODUCT(grad_weight_small, grad_weight, Small)
+PRODUCT(grad_weight_medium, grad_weight, Medium)
+PRODUCT(grad_weight_narrow, grad_weight, Narrow)
+PRODUCT(grad_weight_large, grad_weight, Large)
 
 // cols (N, C, KH, KW, OH, OW) of x (N, C, H, W).
 extern "C" __global__ void im2col(

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 from fastnn.kernels.reference._shared import output_shape
 
 from ._launch import launch, xp
 from ._memory import deliver, empty_nchw, fillable, nhwc, plain
-from .linear import CODES, TILE, column_sums, finish_parts, parts_for
+from ._products import CODES, add_parts, pieces, plan
+from .precision import stem_for
 
 
-def _filters(weight: Any) -> Any:
+def filters_of(weight: Any) -> Any:
     """OIHW filters as the (KH, KW, I, O) array that kernels read: their own memory where they lie so."""
     return plain(weight.transpose(2, 3, 1, 0))
 
@@ -24,53 +26,88 @@ def count_windows(
     return [output_shape(*axis) for axis in axes]
 
 
-def _shapes(x_shape: tuple, weight: Any, out_shape: tuple, stride, padding, dilation, groups) -> tuple:
-    """What every kernel of ``conv.cu`` is told, from logical shapes."""
-    N, C, H, W = x_shape
-    O, _, KH, KW = weight.shape
-    return (N, H, W, C, *out_shape[2:], O, KH, KW, *stride, *padding, *dilation, groups)
+@functools.lru_cache(1024)
+def _divisor(by: int) -> int:
+    """What ``Divisor`` in ``windows.cuh`` is made of: a factor, and above it by how many bits to shift."""
+    shift = 31 + (by - 1).bit_length()
+    return -(-(1 << shift) // by) | shift << 32
+
+
+class Shapes:
+    """What the kernels are told of a convolution, and the pieces of the batch that it is made in."""
+
+    def __init__(self, x_shape: tuple, weight: Any, stride, padding, dilation, groups) -> None:
+        self.N, self.C, self.H, self.W = x_shape
+        self.O, self.I, self.KH, self.KW = weight.shape
+        self.groups = groups
+        OH, OW = count_windows((self.H, self.W), (self.KH, self.KW), stride, padding, dilation)
+        self.size = OH, OW
+        self.pixels = OH * OW
+        self._windows = (*stride, *padding, *dilation)
+        self.pieces = pieces(self.N, max(self.H * self.W, self.pixels))
+
+    def of(self, count: int, grid: tuple[int, int], channels: int) -> tuple:
+        """For `count` images, windows over such a `grid` of pixels, and so many `channels` of a group."""
+        shapes = (count, self.H, self.W, self.C, *self.size, self.O, self.KH, self.KW)
+        divisors = [_divisor(by) for by in (*grid, channels, self.KW, *self._windows[:2])]
+        return (*shapes, *self._windows, self.groups, *divisors)
 
 
 def conv2d(x, weight, bias, stride, padding, dilation, groups, activation):
-    N, O = len(x), len(weight)
-    size = count_windows(x.shape[2:], weight.shape[2:], stride, padding, dilation)
-    memory, out = empty_nchw(N, O, *size, x.dtype)
-    shapes = _shapes(x.shape, weight, out.shape, stride, padding, dilation, groups)
-    filters = _filters(weight)
-    given = memory if bias is None else plain(bias)
-    grid = (-(-out.size // O // TILE), -(-(O // groups) // TILE), groups)
-    ending = given, bias is not None, CODES[activation]
-    launch("conv", "forward", x.dtype, out.size, nhwc(x), filters, memory, *shapes, *ending, grid=grid)
+    s = Shapes(x.shape, weight, stride, padding, dilation, groups)
+    memory, out = empty_nchw(s.N, s.O, *s.size, x.dtype)
+    images, filters, bias = nhwc(x), filters_of(weight), None if bias is None else plain(bias)
+    stem = stem_for("conv", x.dtype)
+    for piece in s.pieces:
+        part, target = images[piece], memory[piece]
+        by = plan(len(part) * s.pixels, s.O // groups, s.KH * s.KW * s.I, groups, False, x.itemsize)
+        sizes = (*s.of(len(part), s.size, s.I), by.chunk, 0, 1)
+        launch(stem, f"forward_{by.name}", x.dtype, target.size, part, filters, target, None, *sizes, bias,
+               CODES[activation], grid=(by.blocks, groups))  # fmt: skip
     return out
 
 
 def conv2d_backward(grad, x, weight, stride, padding, dilation, groups, input_grad, out=None):
-    grad_memory, x_memory, filters = nhwc(grad), nhwc(x), _filters(weight)
-    (O, I, KH, KW), (N, C, H, W) = weight.shape, x.shape
-    shapes = _shapes(x.shape, weight, grad.shape, stride, padding, dilation, groups)
-    grad_x = None
-    if input_grad:
-        memory, grad_x = empty_nchw(N, C, H, W, x.dtype)
-        grid = (-(-N * H * W // TILE), -(-(C // groups) // TILE), groups)
-        launch("conv", "grad_input", x.dtype, memory.size, grad_memory, filters, memory, *shapes, grid=grid)
-    grad_weight, grad_bias = out or (_new_filters(weight), xp().empty(O, x.dtype))
+    s = Shapes(x.shape, weight, stride, padding, dilation, groups)
+    slopes, images, filters = nhwc(grad), nhwc(x), filters_of(weight)
+    grad_x = _input_gradient(s, slopes, filters) if input_grad else None
+    grad_weight, grad_bias = out or (_new_filters(weight), xp().empty(s.O, x.dtype))
     hwio = grad_weight.transpose(2, 3, 1, 0)
     dense, sums = fillable(hwio), fillable(grad_bias)
-    if grad.size == 0:
-        dense[...] = 0
-        sums[...] = 0
-    else:
-        pixels = grad.size // O
-        parts = parts_for(KH * KW * I, O // groups, pixels)
-        target = xp().empty((parts, KH, KW, I, O), x.dtype) if parts > 1 else dense
-        grid = (-(-KH * KW * I // TILE), -(-(O // groups) // TILE), groups * parts)
-        arrays = x_memory, grad_memory, target
-        launch("conv", "grad_weight", x.dtype, dense.size, *arrays, *shapes, parts, grid=grid)
-        if parts > 1:
-            finish_parts("conv", target, dense, None, 0)
-        column_sums("conv", grad_memory.reshape(pixels, O), sums)
+    _parameter_gradients(s, slopes, images, dense, sums)
     deliver((dense, hwio), (sums, grad_bias))
     return grad_x, grad_weight, grad_bias
+
+
+def _input_gradient(s: Shapes, slopes: Any, filters: Any) -> Any:
+    memory, out = empty_nchw(s.N, s.C, s.H, s.W, slopes.dtype)
+    stem, outputs = stem_for("conv", slopes.dtype), s.O // s.groups
+    for piece in s.pieces:
+        part, target = slopes[piece], memory[piece]
+        terms = s.KH * s.KW * outputs
+        by = plan(len(part) * s.H * s.W, s.I, terms, s.groups, False, slopes.itemsize)
+        sizes = (*s.of(len(part), (s.H, s.W), outputs), by.chunk, 0, 1)
+        launch(stem, f"grad_input_{by.name}", slopes.dtype, target.size, part, filters, target, None, *sizes,
+               None, 0, grid=(by.blocks, s.groups))  # fmt: skip
+    return out
+
+
+def _parameter_gradients(s: Shapes, slopes: Any, images: Any, dense: Any, sums: Any) -> None:
+    stem, dtype, rows = stem_for("conv", slopes.dtype), slopes.dtype, s.KH * s.KW * s.I
+    batches = [(images[piece], slopes[piece]) for piece in s.pieces]
+    plans = [
+        plan(rows, s.O // s.groups, len(batch) * s.pixels, s.groups, True, dtype.itemsize)
+        for batch, _ in batches
+    ]
+    parts, first = sum(by.parts for by in plans), 0
+    result = xp().empty((parts, (rows + 1) * s.O), dtype) if parts > 1 else dense
+    for (batch, slope), by in zip(batches, plans, strict=True):
+        sizes = (*s.of(len(batch), s.size, s.I), by.chunk, first, parts)
+        launch(stem, f"grad_weight_{by.name}", dtype, dense.size, batch, slope, result, sums, *sizes, None, 0,
+               grid=(by.blocks, s.groups, by.parts))  # fmt: skip
+        first += by.parts
+    if parts > 1:
+        add_parts(stem, result, dense, sums, None, 0)
 
 
 def _new_filters(weight: Any) -> Any:

@@ -1,21 +1,67 @@
-// The three products of a fully connected layer, the sum of a gradient over the batch, and Flatten's reordering.
+// The three products of a fully connected layer, and Flatten's reordering.
 #include "common.cuh"
 #include "activation.cuh"
 #include "product.cuh"
+#include "matrix.cuh"
+#include "add_parts.cuh"
 
-// A (M, K) and B (K, N) by their strides. With more than one part, `out` has one (M, N) matrix for each.
-extern "C" __global__ void matmul(
-    const REAL* a, index_t a_row, index_t a_k, const REAL* b, index_t b_k, index_t b_column, REAL* out, index_t M,
-    index_t N, index_t K, index_t parts, const REAL* bias, index_t has_bias, index_t code) {
-    __shared__ Tiles tiles;
-    index_t part = blockIdx.z;
-    Matrix left = {a, a_row, a_k, a_k == 1}, right = {b, b_k, b_column, b_k == 1 && b_column != 1};
-    Rows rows = {out + part * M * N, N, has_bias ? bias : nullptr, (int)code};
-    product(left, right, rows, M, N, part * K / parts, (part + 1) * K / parts, tiles);
+// Of the `terms` a block adds those of its part, `chunk` at most, and leaves them in a result of its own.
+#define PARAMETERS                                                                                              \
+    const REAL *a, const REAL *b, REAL *out, REAL *sums, index_t M, index_t N, index_t terms, index_t chunk,    \
+        const REAL *bias, index_t code
+#define ARGUMENTS a, b, out, sums, M, N, terms, chunk, bias, code
+
+struct Part {
+    index_t first;
+    int terms;
+    __device__ __forceinline__ Part(index_t all, index_t chunk) : first(blockIdx.z * chunk) {
+        terms = (int)(all - first < chunk ? all - first : chunk);
+    }
+};
+
+// x (M, terms) by weight (terms, N).
+template <class T>
+__device__ __forceinline__ void forward(PARAMETERS, Shared<T>& shared) {
+    Part part(terms, chunk);
+    Rows left(a + part.first, terms, M, part.terms);
+    Columns right(b + part.first * N, N, N, part.terms);
+    Finished end = {out + blockIdx.z * M * N, N, bias, (int)code, N % 4 == 0};
+    product<T>(left, right, end, M, N, part.terms, shared);
 }
 
-ADD_PARTS
-COLUMN_SUMS
+// grad (M, terms) by the turned weight (N, terms).
+template <class T>
+__device__ __forceinline__ void grad_input(PARAMETERS, Shared<T>& shared) {
+    Part part(terms, chunk);
+    Rows left(a + part.first, terms, M, part.terms), right(b + part.first, terms, N, part.terms);
+    Finished end = {out + blockIdx.z * M * N, N, nullptr, 0, N % 4 == 0};
+    product<T>(left, right, end, M, N, part.terms, shared);
+}
+
+// The turned x (terms, M) by grad (terms, N). Of several parts, each has its sums behind its product.
+template <class T>
+__device__ __forceinline__ void grad_weight(PARAMETERS, Shared<T>& shared) {
+    Part part(terms, chunk);
+    Columns left(a + part.first * M, M, M, part.terms), right(b + part.first * N, N, N, part.terms);
+    REAL* own = out + blockIdx.z * (M + 1) * N;
+    Gradients end;
+    end.out = own, end.stride = N, end.bias = nullptr, end.code = 0, end.vectors = N % 4 == 0;
+    end.sums = gridDim.z > 1 ? own + M * N : sums;
+    product<T>(left, right, end, M, N, part.terms, shared);
+}
+
+PRODUCT(forward_small, forward, Small)
+PRODUCT(forward_medium, forward, Medium)
+PRODUCT(forward_narrow, forward, Narrow)
+PRODUCT(forward_large, forward, Large)
+PRODUCT(grad_input_small, grad_input, Small)
+PRODUCT(grad_input_medium, grad_input, Medium)
+PRODUCT(grad_input_narrow, grad_input, Narrow)
+PRODUCT(grad_input_large, grad_input, Large)
+PRODUCT(grad_weight_small, grad_weight, Small)
+PRODUCT(grad_weight_medium, grad_weight, Medium)
+PRODUCT(grad_weight_narrow, grad_weight, Narrow)
+PRODUCT(grad_weight_large, grad_weight, Large)
 
 // (N, pixels, channels) to (N, channels, pixels), by tiles, so that both sides are read and written in runs.
 extern "C" __global__ void flatten(const REAL* in, REAL* out, index_t pixels, index_t channels) {

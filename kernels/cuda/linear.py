@@ -7,59 +7,33 @@ from typing import Any
 
 from ._launch import launch, xp
 from ._memory import deliver, fillable, plain
-
-TILE = 64  # as in product.cuh
-_BLOCKS = 264  # that keep a large GPU busy; one number for all, so that no result depends on the GPU
-_TERMS = 128  # of the reduction in a part, at least
-_MOST_PARTS = 64
-CODES = {None: 0, "relu": 1, "leaky_relu": 2, "sigmoid": 3, "tanh": 4, "gelu": 5}
+from ._products import CODES, add_parts, pieces, plan
+from .precision import stem_for
 
 
-def parts_for(rows: int, columns: int, terms: int) -> int:
-    """Into how many parts to cut a reduction, so that a small result keeps the GPU busy too."""
-    tiles = -(-rows // TILE) * -(-columns // TILE)
-    return max(1, min(_BLOCKS // max(tiles, 1), terms // _TERMS, _MOST_PARTS))
-
-
-def finish_parts(stem: str, parts: Any, out: Any, bias: Any, code: int) -> None:
-    """``out = activation(parts[0] + parts[1] + ... + bias)``."""
-    columns = 0 if bias is None else bias.size
-    arrays = parts, out, out.size, len(parts), parts if bias is None else bias
-    launch(stem, "add_parts", out.dtype, out.size, *arrays, columns, code)
-
-
-def _product(
-    a: Any, a_strides: tuple, b: Any, b_strides: tuple, out: Any, terms: int, bias: Any, code: int
-) -> None:
-    """Fill `out` (M, N) with the product of matrices of those strides, in elements."""
-    M, N = out.shape
-    if out.size == 0:
-        return
-    parts = parts_for(M, N, terms)
-    split = parts > 1
-    target = xp().empty((parts, M, N), out.dtype) if split else out
-    has_bias = bias is not None and not split
-    launch(
-        "linear", "matmul", out.dtype, out.size, a, *a_strides, b, *b_strides, target, M, N, terms, parts,
-        bias if has_bias else target, has_bias, 0 if split else code,
-        grid=(-(-M // TILE), -(-N // TILE), parts),
-    )  # fmt: skip
-    if split:
-        finish_parts("linear", target, out, bias, code)
-
-
-def column_sums(stem: str, matrix: Any, out: Any) -> None:
-    """``out[j] = matrix[0, j] + matrix[1, j] + ...``"""
-    rows, columns = matrix.shape
-    launch(stem, "column_sums", out.dtype, columns, matrix, out, rows, columns, grid=(-(-columns // 32),))
+def _by_rows(kernel: str, a: Any, b: Any, out: Any, bias: Any = None, code: int = 0) -> None:
+    """Fill `out` (M, N) with the product of `a` (M, terms) and `b`, finished by a bias and an activation."""
+    (M, terms), N, size = a.shape, out.shape[1], out.itemsize
+    stem = stem_for("linear", out.dtype)
+    for rows in pieces(M):
+        left, target = a[rows], out[rows]
+        by = plan(len(left), N, terms, 1, True, size)
+        split = by.parts > 1
+        result = xp().empty((by.parts, *target.shape), out.dtype) if split else target
+        ending = (None, 0) if split else (bias, code)
+        sizes = len(left), N, terms, by.chunk
+        grid = by.blocks, 1, by.parts
+        arguments = left, b, result, None, *sizes, *ending
+        launch(stem, f"{kernel}_{by.name}", out.dtype, target.size, *arguments, grid=grid)
+        if split:
+            add_parts(stem, result, target, None, bias, code)
 
 
 def linear(x, weight, bias, activation):
     x, weight = plain(x), plain(weight)
     bias = None if bias is None else plain(bias)
-    (M, K), N = x.shape, weight.shape[1]
-    out = xp().empty((M, N), x.dtype)
-    _product(x, (K, 1), weight, (N, 1), out, K, bias, CODES[activation])
+    out = xp().empty((len(x), weight.shape[1]), x.dtype)
+    _by_rows("forward", x, weight, out, bias, CODES[activation])
     return out
 
 
@@ -68,12 +42,18 @@ def linear_backward(grad, x, weight, input_grad, out=None):
     (M, K), N = x.shape, weight.shape[1]
     grad_weight, grad_bias = out or (xp().empty((K, N), x.dtype), xp().empty(N, x.dtype))
     dense, sums = fillable(grad_weight), fillable(grad_bias)
-    _product(x, (1, K), grad, (N, 1), dense, M, None, 0)
-    column_sums("linear", grad, sums)
+    stem = stem_for("linear", x.dtype)
+    by = plan(K, N, M, 1, True, x.itemsize)
+    result = xp().empty((by.parts, (K + 1) * N), x.dtype) if by.parts > 1 else dense
+    arguments = x, grad, result, sums, K, N, M, by.chunk, None, 0
+    grid = by.blocks, 1, by.parts
+    launch(stem, f"grad_weight_{by.name}", x.dtype, dense.size, *arguments, grid=grid)
+    if by.parts > 1:
+        add_parts(stem, result, dense, sums, None, 0)
     grad_x = None
     if input_grad:
         grad_x = xp().empty((M, K), x.dtype)
-        _product(grad, (N, 1), weight, (1, N), grad_x, N, None, 0)
+        _by_rows("grad_input", grad, weight, grad_x)
     deliver((dense, grad_weight), (sums, grad_bias))
     return grad_x, grad_weight, grad_bias
 

@@ -1,92 +1,210 @@
-// C = A B by tiles in shared memory: what linear.cu and conv.cu share. What A and B are, their `operator()` says; so
-// im2col's columns are computed where they are read, and never built.
+// C = A B by tiles: what linear.cu, conv.cu and conv_pool.cu share. A number of C is a sum over `terms` products.
 //
-// A block computes a tile of 64 x 64 numbers of C, a thread 4 x 4 of these in registers. Where C is small, the
-// reduction is cut into parts (blockIdx.z), which a second launch adds in order.
+//               B: terms x N                  A block of 256 threads computes one tile of C. It fetches DEPTH terms
+//                 +------+                    of its rows of A and of its columns of B, 16 bytes a thread at once,
+//                 | DEPTH|                    into registers, while it multiplies those before, and puts them into
+//                 |  x   |                    the other half of shared memory: [term][row], [term][column].
+//                 | T::N |
+//                 +------+                    Each of its 8 warps multiplies a piece of 32 rows and 32 or 64
+//   +-------+     +------+                    columns. Where a tile is less than 8 pieces, several warps have the
+//   | T::M  |     | 32 x |  a warp's piece    same piece, each with its own slice of the DEPTH terms:
+//   |   x   |     | 32.. |  of the tile
+//   | DEPTH |     +------+                        terms:  | slice 0 | slice 1 | slice 0 | slice 1 | ...
+//   +-------+     T::M x T::N                             <------ DEPTH ----->
+//  A: M x terms   of C: M x N
+//                                             finish() adds the slices in shared memory, in order, and hands over
+// runs of 4 numbers of a row. A thread holds blocks of 4 x 4 numbers of its warp's piece: fma.cuh and tensor.cuh say
+// which, and multiply. Where that leaves too few blocks, blockIdx.z cuts the terms into parts, each with a result of
+// its own, which add_parts.cuh adds in order.
+//
+// Shared memory has 32 banks. A row of terms is 8 numbers longer than the tile, and row k is stored with the groups
+// of 8 of its columns exchanged (`place`): then all of these are free of conflicts: threads that write 4 x 8 numbers
+// across the rows, threads that write 4 in a row, those that read 4 in a row and, on tensor cores, 8 x 4 across.
 #pragma once
 
-#define TILE 64
-#define DEPTH 16
-#define SIDE 4  // of a thread's own tile: 16 x 16 threads
 #define THREADS 256
+#define WARPS 8
 
-struct Tiles {
-    REAL a[DEPTH][TILE + 4], b[DEPTH][TILE + 4];  // + 4: threads that write a column use other banks
+struct alignas(16) Quad {
+    REAL v[4];
 };
 
-// a(m, k) and b(k, n) read a number; `a.along_k`, `b.along_k`: whether neighbours in k are neighbours in memory, so
-// that neighbouring threads should read those. end(m, n, value) takes each result.
-template <class A, class B, class End>
-__device__ __forceinline__ void product(
-    const A& a, const B& b, const End& end, index_t M, index_t N, index_t first_k, index_t last_k, Tiles& tiles) {
-    index_t m0 = (index_t)blockIdx.x * TILE, n0 = (index_t)blockIdx.y * TILE;
-    int row = threadIdx.x / 16 * SIDE, column = threadIdx.x % 16 * SIDE;
-    REAL sums[SIDE][SIDE] = {};
-    for (index_t k0 = first_k; k0 < last_k; k0 += DEPTH) {
-        for (int i = threadIdx.x; i < TILE * DEPTH; i += THREADS) {
-            int m = a.along_k ? i / DEPTH : i % TILE, k = a.along_k ? i % DEPTH : i / TILE;
-            tiles.a[k][m] = m0 + m < M && k0 + k < last_k ? a(m0 + m, k0 + k) : (REAL)0;
-        }
-        for (int i = threadIdx.x; i < TILE * DEPTH; i += THREADS) {
-            int n = b.along_k ? i / DEPTH : i % TILE, k = b.along_k ? i % DEPTH : i / TILE;
-            tiles.b[k][n] = n0 + n < N && k0 + k < last_k ? b(k0 + k, n0 + n) : (REAL)0;
-        }
-        __syncthreads();
-#pragma unroll
-        for (int k = 0; k < DEPTH; k++)
-#pragma unroll
-            for (int i = 0; i < SIDE; i++)
-#pragma unroll
-                for (int j = 0; j < SIDE; j++) sums[i][j] += tiles.a[k][row + i] * tiles.b[k][column + j];
-        __syncthreads();
-    }
-    for (int i = 0; i < SIDE; i++)
-        for (int j = 0; j < SIDE; j++)
-            if (m0 + row + i < M && n0 + column + j < N) end(m0 + row + i, n0 + column + j, sums[i][j]);
+// WARPS_M x WARPS_N pieces of 32 x (8 * COLUMNS).
+template <int WARPS_M, int WARPS_N, int COLUMNS, int DEPTH_>
+struct Tile {
+    static constexpr int PIECES_M = WARPS_M, PIECES = WARPS_M * WARPS_N, SLICES = WARPS / PIECES;
+    static constexpr int PIECE_N = 8 * COLUMNS, M = 32 * WARPS_M, N = PIECE_N * WARPS_N;
+    static constexpr int DEPTH = DEPTH_, SLICE = DEPTH / SLICES;
+    static constexpr int BLOCKS = COLUMNS / 2;  // of 4 x 4 numbers that a thread has
+    typedef REAL Sums[BLOCKS][4][4];
+};
+
+// The tiles, by the names that _products.py has for them. For double half as deep, and 4 columns fewer a thread.
+#define TERMS(floats) ((floats) * 4 / (int)sizeof(REAL))
+typedef Tile<1, 1, 4, TERMS(64)> Small;   // 32 x 32
+typedef Tile<2, 2, 4, TERMS(32)> Medium;  // 64 x 64
+typedef Tile<4, 1, 4, TERMS(32)> Narrow;  // 128 x 32
+typedef Tile<4, sizeof(REAL) == 4 ? 1 : 2, sizeof(REAL) == 4 ? 8 : 4, TERMS(16)> Large;  // 128 x 64
+
+#define PITCH(length) ((length) + 8)
+#define ROUND (32768 / THREADS / (int)sizeof(Quad))  // quads of a thread that are added up at once
+
+template <class T>
+union Shared {
+    struct {
+        alignas(16) REAL a[2][T::DEPTH * PITCH(T::M)], b[2][T::DEPTH * PITCH(T::N)];
+    };
+    Quad sums[ROUND][THREADS];
+};
+
+// Where number i of term k lies.
+template <int LENGTH>
+__device__ __forceinline__ int place(int k, int i) {
+    return k * PITCH(LENGTH) + (i ^ (k >> 2 & 3) << 3);
 }
 
-// A matrix in memory: its numbers (i, j) lie at i * row + j * column.
-struct Matrix {
-    const REAL* start;
-    index_t row, column;
-    bool along_k;
-    __device__ __forceinline__ REAL operator()(index_t i, index_t j) const { return start[i * row + j * column]; }
-};
+#ifdef TENSOR
+#include "tensor.cuh"
+#else
+#include "fma.cuh"
+#endif
 
-// Where results go, finished or as a part of a sum.
-struct Rows {
-    REAL* out;
-    index_t row;
-    const REAL* bias;  // null: none
-    int code;
-    __device__ __forceinline__ void operator()(index_t m, index_t n, REAL value) const {
-        out[m * row + n] = activated(bias ? value + bias[n] : value, code);
+// A thread's share of the LENGTH x DEPTH numbers of an operand, in quads. An operand X says
+//     X::ALONG_K                 whether neighbours in k are neighbours in memory, or neighbours in i
+//     X::Place place(i, first)   what can be known beforehand of a thread's row i (rows i ... i + 3), which it reads
+//                                from term `first` on
+//     Quad read(place, k)        of the row, terms first + k ... first + k + 3 (of the rows, term first + k); 0 for a
+//                                term that does not exist, anything for such a row
+template <class X, int LENGTH, int DEPTH, bool SUM>
+struct Loader {
+    static constexpr int QUADS = LENGTH * DEPTH / 4, COUNT = (QUADS + THREADS - 1) / THREADS;
+    // Along k 4 threads read 64 bytes of a row, others the rows behind; their next quads are STEP rows further, and at
+    // the end of the rows so many terms further. Else a line of threads reads a term of all rows, and then the next.
+    static constexpr int GROUP = X::ALONG_K ? (DEPTH < 16 ? DEPTH / 4 : 4) : LENGTH / 4, STEP = THREADS / GROUP;
+    static constexpr int PLACES = X::ALONG_K && LENGTH > STEP ? LENGTH / STEP : 1;
+    const X& x;
+    typename X::Place places[PLACES];
+    int spot;  // of the first quad in shared memory
+    Quad held[COUNT], total = {};
+
+    __device__ __forceinline__ Loader(const X& x, int m0) : x(x) {
+        int line = threadIdx.x / GROUP, lane = threadIdx.x % GROUP;
+        int row = X::ALONG_K ? line % LENGTH : lane * 4;
+        int term = X::ALONG_K ? (lane + line / LENGTH * GROUP) * 4 : line * COUNT;
+        spot = place<LENGTH>(term, row);
+#pragma unroll
+        for (int p = 0; p < PLACES; p++) places[p] = x.place(m0 + row + p * STEP, term);
+    }
+    // Quad j is that many terms after the first, and that many places in shared memory (rows of 16 terms and every
+    // STEP rows are exchanged alike).
+    static __device__ __forceinline__ constexpr int terms(int j) {
+        return X::ALONG_K ? j * STEP / LENGTH * GROUP * 4 : j;
+    }
+    static __device__ __forceinline__ constexpr int spots(int j) {
+        return terms(j) * PITCH(LENGTH) + (X::ALONG_K ? j * STEP % LENGTH : 0);
+    }
+    static __device__ __forceinline__ bool mine(int j) {
+        return QUADS % THREADS == 0 || (int)threadIdx.x + j * THREADS < QUADS;
+    }
+    __device__ __forceinline__ void fetch(int k) {
+#pragma unroll
+        for (int j = 0; j < COUNT; j++)
+            if (mine(j)) held[j] = x.read(places[j % PLACES], k + terms(j));
+    }
+    __device__ __forceinline__ void store(REAL* shared) {
+#pragma unroll
+        for (int j = 0; j < COUNT; j++) {
+            if (!mine(j)) continue;
+            REAL* at = shared + spot + spots(j);
+            Quad quad = rounded(held[j]);
+            if (SUM)
+                for (int e = 0; e < 4; e++) total.v[e] += held[j].v[e];
+            if (X::ALONG_K)
+                for (int e = 0; e < 4; e++) at[e * PITCH(LENGTH)] = quad.v[e];
+            else
+                *(Quad*)at = quad;
+        }
     }
 };
 
-// The parts of C, each `size` numbers, added in order, with what comes behind.
-#define ADD_PARTS                                                                                          \
-    extern "C" __global__ void add_parts(                                                                  \
-        const REAL* parts, REAL* out, index_t size, index_t count, const REAL* bias, index_t columns, index_t code) { \
-        FOR_EACH(i, size) {                                                                                \
-            REAL total = parts[i];                                                                         \
-            for (index_t part = 1; part < count; part++) total += parts[part * size + i];                  \
-            out[i] = activated(columns ? total + bias[i % columns] : total, (int)code);                    \
-        }                                                                                                  \
+// The slices of the sums are added and handed to `end`, End::UNIT rows of 4 numbers at once.
+template <class T, class End>
+__device__ __forceinline__ void finish(
+    const End& end, const typename T::Sums& sums, int m0, int n0, int M, int N, Shared<T>& shared) {
+    constexpr int TOGETHER = THREADS / T::SLICES;  // threads of a slice
+    int slice = threadIdx.x / TOGETHER, thread = threadIdx.x % TOGETHER, warp = thread / 32, lane = thread % 32;
+    m0 += warp % T::PIECES_M * 32, n0 += warp / T::PIECES_M * T::PIECE_N;
+#pragma unroll
+    for (int first = 0; first < T::BLOCKS * 4; first += ROUND) {
+#pragma unroll
+        for (int q = 0; q < ROUND; q++) {
+            Quad quad;
+            for (int e = 0; e < 4; e++) quad.v[e] = sums[(first + q) / 4][(first + q) % 4][e];
+            shared.sums[q][threadIdx.x] = quad;
+        }
+        __syncthreads();
+#pragma unroll 1
+        for (int q = slice * End::UNIT; q < ROUND; q += T::SLICES * End::UNIT) {
+            Quad rows[End::UNIT];
+#pragma unroll
+            for (int r = 0; r < End::UNIT; r++) {
+                rows[r] = shared.sums[q + r][thread];
+#pragma unroll(End::UNIT == 1 ? T::SLICES : 2)
+                for (int s = 1; s < T::SLICES; s++) {
+                    Quad more = shared.sums[q + r][s * TOGETHER + thread];
+                    for (int e = 0; e < 4; e++) rows[r].v[e] += more.v[e];
+                }
+            }
+            int block = (first + q) / 4, m = m0 + row_of(block, lane) + q % 4, n = n0 + column_of(block, lane);
+            if (m < M && n < N) end(m, n, rows, N - n);
+        }
+        __syncthreads();
     }
+}
 
-// Sums over the rows of a matrix: a block for 32 columns, its 8 warps each with every eighth row.
-#define COLUMN_SUMS                                                                                        \
-    extern "C" __global__ void column_sums(const REAL* in, REAL* out, index_t rows, index_t columns) {     \
-        __shared__ REAL place[8][33];                                                                      \
-        index_t column = (index_t)blockIdx.x * 32 + threadIdx.x % 32;                                      \
-        REAL sum = 0;                                                                                      \
-        if (column < columns)                                                                              \
-            for (index_t row = threadIdx.x / 32; row < rows; row += 8) sum += in[row * columns + column];  \
-        place[threadIdx.x / 32][threadIdx.x % 32] = sum;                                                   \
-        __syncthreads();                                                                                   \
-        if (threadIdx.x < 32 && column < columns) {                                                        \
-            for (int warp = 1; warp < 8; warp++) sum += place[warp][threadIdx.x];                          \
-            out[column] = sum;                                                                             \
-        }                                                                                                  \
+// The sums of B's columns, of which each thread has added those quads that it fetched.
+template <class T, class End>
+__device__ __forceinline__ void finish_sums(const End& end, const Quad& total, int n0, int N, Shared<T>& shared) {
+    shared.sums[0][threadIdx.x] = total;
+    __syncthreads();
+    int n = threadIdx.x;
+    if (n >= T::N || n0 + n >= N) return;
+    REAL sum = 0;
+    for (int group = 0; group < THREADS; group += T::N / 4) sum += shared.sums[0][group + n / 4].v[n % 4];
+    end.sum(n0 + n, sum);
+}
+
+template <class T, class A, class B, class End>
+__device__ __forceinline__ void product(
+    const A& a, const B& b, const End& end, int M, int N, int terms, Shared<T>& shared) {
+    int across = (N + T::N - 1) / T::N;  // neighbouring blocks share rows of A, mostly the larger operand
+    int m0 = (int)(blockIdx.x / across) * T::M, n0 = (int)(blockIdx.x % across) * T::N;
+    Loader<A, T::M, T::DEPTH, false> left(a, m0);
+    Loader<B, T::N, T::DEPTH, End::SUMS> right(b, n0);
+    typename T::Sums sums = {};
+    int now = 0;
+    left.fetch(0), right.fetch(0);
+    left.store(shared.a[0]), right.store(shared.b[0]);
+    __syncthreads();
+    for (int k = T::DEPTH; k < terms; k += T::DEPTH, now ^= 1) {
+        right.fetch(k), left.fetch(k);
+        multiply<T>(shared.a[now], shared.b[now], sums);
+        left.store(shared.a[now ^ 1]), right.store(shared.b[now ^ 1]);
+        __syncthreads();
+    }
+    multiply<T>(shared.a[now], shared.b[now], sums);
+    __syncthreads();
+    finish<T>(end, sums, m0, n0, M, N, shared);
+    if constexpr (End::SUMS)
+        if (m0 == 0) finish_sums<T>(end, right.total, n0, N, shared);
+}
+
+// Two blocks a multiprocessor, so that one multiplies while the other waits; of double, with twice the registers, one.
+#define BOUNDS __launch_bounds__(THREADS, sizeof(REAL) == 4 ? 2 : 1)
+
+// Kernel `name` is `function` by tiles of that size; each file says what PARAMETERS it has.
+#define PRODUCT(name, function, Size)                         \
+    extern "C" __global__ void BOUNDS name(PARAMETERS) {      \
+        __shared__ Shared<Size> shared;                       \
+        function<Size>(ARGUMENTS, shared);                    \
     }

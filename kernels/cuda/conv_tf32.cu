@@ -1,0 +1,3 @@
+// The kernels of conv.cu on tensor cores: see tensor.cuh.
+#define TENSOR
+#include "conv.cu"
