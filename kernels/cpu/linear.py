@@ -10,9 +10,11 @@ out each reads only its own rows of them, and these are the rows it also has in 
 update: three quarters of a hidden layer's arrays then stay in the core's own cache from step to step.
 
 What keeps the operands of a tile in the caches: the reduction is taken in blocks of some hundred terms, C
-standing in between; where many rows of A will pass, B is first copied into panels as wide as a tile, if its
-rows begin where they would share cache sets; and where A comes from memory, a task copies the part of it that
-it needs next, row by row, which the processor sees coming. (Of a transpose, each term is on another page.)
+standing in between. Where A comes from memory, a task copies the part of it that it needs next, row by row,
+which the processor sees coming. (Of a transpose, each term is on another page.) And where many rows of A will
+pass, B is copied into panels as wide as a tile, if its rows begin within a cache line (of 200 columns every
+second one does, and each of its vectors lies on two lines: a fifth of the product's time) or so that they
+share cache sets: a narrow B a block at a time where it is used, a wide one as a whole beforehand.
 """
 
 from __future__ import annotations
@@ -29,27 +31,62 @@ from .threads import parallel_for, pool, share_out
 from .tile import multiply, panels
 
 _FLOPS = 400_000  # of a task at least, about 2 µs: four times what handing it out costs
-_DEPTH = 128  # terms of the reduction in one block at most: so much of a panel of B fills half the L1 cache
-_PACK_ROWS = 96  # of C, from which on B is packed, if its rows are a multiple of so many bytes long:
-_APART = 1024  # then they fall into few cache sets
+_DEPTH = 128  # terms of the reduction in one block at most: so much of a panel of B fits the L1 cache
+_DEEPER = 256  # the same where A is copied: C, in memory meanwhile, is then passed half as often
+_LINE = 64  # bytes
+_APART = 1024  # rows of B a multiple of so many bytes apart fall into few cache sets
+_NARROW = 1024  # bytes of a row of B up to which a block of it stays in the L2 cache
+_PACK_CROWDED, _PACK_NARROW, _PACK_WIDE = 96, 256, 768  # rows of C, from which on copying such a B pays
 _BLOCK = 1 << 19  # bytes of C in one task
 _FAR = 1 << 21  # bytes of A, from which on the part of it that a task needs next is copied
 _LOWEST, _TALLEST = 64, 512  # rows of C in one task, where there are many
+_COPIED = 240  # the same where A is copied: with _DEEPER terms that copy fills a quarter of the L2 cache
 _STRIPE = 16  # rows of a transpose in one task: a cache line of what is read
-_LARGE = 1 << 17  # bytes of B, from which on it matters that each core reads only a part of it
+_LARGE = 1 << 17  # bytes of B, from which on it matters how it is read, and that each core reads only a part
 _ADDED_ROWS = 16  # of C in a task that adds up parts
+_NOTHING, _ALL, _BLOCKWISE = 0, 1, 2  # of B is packed
 
 
 @inline
-def _pack_panel(p, width, b, packed):
-    """Copy columns ``p*width ...`` of `b` to consecutive memory, panel after panel."""
-    K, N = b.shape
-    first = p * width
-    columns = min(width, N - first)
-    panel = packed[K * first : K * (first + columns)]
-    for k in range(K):
-        for j in range(columns):
-            panel[k * columns + j] = b[k, first + j]
+def _on_a_line(count, like):
+    """An array of so many numbers that begins on a cache line."""
+    raw = np.empty(count + _LINE // like.itemsize, like.dtype)
+    start = -raw.ctypes.data % _LINE // like.itemsize
+    return raw[start : start + count]
+
+
+@inline
+def _whole_vectors(columns, tiles):
+    return (columns + tiles[0] - 1) // tiles[0] * tiles[0]
+
+
+@inline
+def _pack(p, end, width, tiles, b, first, depth, packed):
+    """Copy the columns of panels ``p ... end`` of `depth` terms of `b`, from `first` on: panel after panel,
+    each term in whole vectors."""
+    N = b.shape[1]
+    for k in range(depth):
+        for j in range(p * width, min(end * width, N), width):
+            columns = min(width, N - j)
+            at = j * depth + k * _whole_vectors(columns, tiles)
+            copy(b[first + k, j : j + columns], packed[at : at + columns])
+
+
+@inline
+def _pack_panel(p, width, tiles, b, packed):
+    _pack(p, p + 1, width, tiles, b, 0, b.shape[0], packed)
+
+
+@inline
+def _packing(rows, width, tiles, b):
+    """What of B is copied into panels: nothing, all of it beforehand, or in each task the block at hand."""
+    row = b.shape[1] * b.itemsize
+    if b.size * b.itemsize >= _LARGE and (row % _LINE != 0 or b.ctypes.data % _LINE != 0):
+        if row <= _NARROW:
+            return _BLOCKWISE if rows >= _PACK_NARROW else _NOTHING
+        if rows >= _PACK_WIDE:
+            return _ALL
+    return _ALL if width < b.shape[1] and row % _APART == 0 and rows >= _PACK_CROWDED else _NOTHING
 
 
 @inline
@@ -64,7 +101,7 @@ def _parts(rows, terms, b):
 
 
 @inline
-def _rows_task(t, block, tiles, a, transposed, b, packed, bias, c, sums, code):
+def _rows_task(t, block, tiles, a, transposed, b, packing, packed, bias, c, sums, code):
     # sums: (parts, M, N), or nothing where the one part is C itself
     size = a.itemsize
     (M, N), K = c.shape, b.shape[0]
@@ -74,18 +111,21 @@ def _rows_task(t, block, tiles, a, transposed, b, packed, bias, c, sums, code):
     rows = min(block, M - first)
     out = sums[part].ctypes.data if len(sums) else c.ctypes.data
     bias_at = bias.ctypes.data if bias.size and not len(sums) else 0
-    width = tiles[0] * tiles[1] if packed.size else N
+    width = N if packing == _NOTHING else tiles[0] * tiles[1]
     stride, a_k = (1, M) if transposed else (K, 1)
     copying = a.size * size > _FAR
-    high, wide = (_DEPTH, rows) if transposed else (rows, _DEPTH)
+    most = _DEEPER if copying else _DEPTH
+    high, wide = (most, rows) if transposed else (rows, most)
     # Rows an odd number of cache lines apart fall into all of the cache's sets
-    near = np.empty((high if copying else 0, (wide + 31) // 32 * 32 + 64 // size), a.dtype)
+    wide = (wide + 31) // 32 * 32 + _LINE // size
+    near = _on_a_line(high * wide if copying else 0, a).reshape(high if copying else 0, wide)
     if copying:
         stride, a_k = (1, near.shape[1]) if transposed else (near.shape[1], 1)
     table = stride * np.arange(rows)
+    block_of_b = _on_a_line(most * _whole_vectors(N, tiles) if packing == _BLOCKWISE else 0, a)
     no_offset = np.zeros(1, np.int64)
-    for k in range(begin, max(end, begin + 1), _DEPTH):
-        depth = min(_DEPTH, end - k)
+    for k in range(begin, max(end, begin + 1), most):
+        depth = min(most, end - k)
         A = a.ctypes.data + (k * M + first if transposed else first * K + k) * size
         if copying:
             high, wide = (depth, rows) if transposed else (rows, depth)
@@ -93,14 +133,18 @@ def _rows_task(t, block, tiles, a, transposed, b, packed, bias, c, sums, code):
             for i in range(high):
                 copy(a[top + i, left : left + wide], near[i, :wide])
             A = near.ctypes.data
+        if packing == _BLOCKWISE:
+            _pack(0, (N + width - 1) // width, width, tiles, b, k, depth, block_of_b)
         relu = code == RELU and k + depth >= K and not len(sums)
         for j in range(0, N, width):
             columns = min(width, N - j)
-            B = b.ctypes.data + k * N * size
-            if packed.size:
-                B = packed.ctypes.data + (K * j + k * columns) * size
+            B, b_k = b.ctypes.data + k * N * size, N
+            if packing != _NOTHING:
+                b_k = _whole_vectors(columns, tiles)
+                at = j * depth if packing == _BLOCKWISE else j * K + k * b_k
+                B = (block_of_b if packing == _BLOCKWISE else packed).ctypes.data + at * size
             bias_here = bias_at + j * size if bias_at and k == 0 else 0
-            multiply(tiles, out + (first * N + j) * size, N, A, table, a_k, no_offset, 1, depth, B, columns,
+            multiply(tiles, out + (first * N + j) * size, N, A, table, a_k, no_offset, 1, depth, B, b_k,
                      bias_here, rows, columns, 1 if k > begin else 0, relu, size)  # fmt: skip
     if not len(sums):
         finish(c[first : first + rows].reshape(rows * N), code)
@@ -126,18 +170,19 @@ def _product(pool, tiles, a, transposed, b, bias, c, code):
     """``c = A b + bias``, A being `a` or its transpose, then the activation of that code."""
     (M, N), K = c.shape, b.shape[0]
     width = tiles[0] * tiles[1]
-    packing = width < N and M >= _PACK_ROWS and N * a.itemsize % _APART == 0
-    packed = np.empty(b.size if packing else 0, b.dtype)
-    if packing:
-        parallel_for(pool, (N + width - 1) // width, _pack_panel, (width, b, packed))
+    packing = _packing(M, width, tiles, b)
+    packed = _on_a_line(K * _whole_vectors(N, tiles) if packing == _ALL else 0, b)
+    if packing == _ALL:
+        parallel_for(pool, (N + width - 1) // width, _pack_panel, (width, tiles, b, packed))
     parts = _parts(M, K, b)
     sums = np.empty((parts if parts > 1 else 0, M, N), a.dtype)
     # Each task reads all of B, or of its part: with many rows, few tall blocks
-    tallest = max(_LOWEST, min(_TALLEST, _BLOCK // max(N * a.itemsize, 1)))
+    copying = a.size * a.itemsize > _FAR
+    tallest = _COPIED if copying else max(_LOWEST, min(_TALLEST, _BLOCK // max(N * a.itemsize, 1)))
     tasks = share_out(pool, M, 2.0 * M * b.size, _FLOPS, 8 if M <= 2 * _LOWEST else 2)
     blocks = max((tasks + parts - 1) // parts, M // tallest)
     block = (M + blocks - 1) // max(blocks, 1)
-    arguments = (block, tiles, a, transposed, b, packed, bias, c, sums, code)
+    arguments = (block, tiles, a, transposed, b, packing, packed, bias, c, sums, code)
     parallel_for(pool, parts * ((M + block - 1) // max(block, 1)), _rows_task, arguments)
     if parts > 1:
         parallel_for(pool, (M + _ADDED_ROWS - 1) // _ADDED_ROWS, _add_task, (bias, c, sums, code))
