@@ -137,7 +137,7 @@ def weight_images(
         if names is not None:
             axes.set_title(names[unit], fontsize=9)
     if drawn is not None:
-        figure.colorbar(drawn, ax=cells, shrink=0.6, aspect=30, label="weight")
+        figure.colorbar(drawn, ax=cells, location="bottom", shrink=0.6, aspect=30, label="weight")
     return _finish(figure, path)
 
 
@@ -232,8 +232,7 @@ def schedule(
     axes = figure.subplots()
     rates = [schedule(t) for t in range(steps)]
     axes.plot(range(steps), rates, color=_BLUE)
-    positive = [rate for rate in rates if rate > 0]
-    if positive and max(positive) > 100 * min(positive):
+    if rates and rates[0] > 100 * rates[-1] > 0:  # a decay; cycles keep their shape on a linear scale only
         axes.set_yscale("log")
     else:
         axes.set_ylim(bottom=0)

@@ -130,6 +130,20 @@ def test_schedule_is_drawn_step_by_step(tmp_path):
     assert axes.lines[0].get_xydata().tolist() == [[0, 0.1], [1, 0.05], [2, 0.025], [3, 0.0125]]
     assert axes.get_xlabel() == "epoch"
     assert plots.schedule(schedules.exponential(1, 0.1), 6).axes[0].get_yscale() == "log"
+    cycles = plots.schedule(schedules.cyclical_triangular(1e-5, 0.1, 5), 20).axes[0]
+    assert cycles.get_yscale() == "linear"
+
+
+def test_trials_have_a_panel_for_each_setting_and_the_best_three_are_ringed(tmp_path):
+    settings = {"l2": [1e-5, 1e-1, 1e-3, 1e-2], "loss": ["mse", "ce", "mse", "ce"], "hidden": [0, 1, 2, 3]}
+    scores = [0.1, 0.4, 0.3, 0.2]
+    figure = plots.trials(settings, scores, tmp_path / "t.png", title="search")
+    assert [axes.get_xlabel() for axes in figure.axes] == ["l2", "loss", "hidden"]
+    assert [axes.get_xscale() for axes in figure.axes] == ["log", "linear", "linear"]
+    tried, ringed = figure.axes[0].collections
+    assert tried.get_offsets().tolist() == [[x, y] for x, y in zip(settings["l2"], scores, strict=True)]
+    assert ringed.get_offsets().tolist() == [[1e-1, 0.4], [1e-3, 0.3], [1e-2, 0.2]]
+    assert is_png(tmp_path / "t.png")
 
 
 def test_importing_plots_leaves_matplotlib_alone_and_drawing_leaves_pyplot_alone():

@@ -126,7 +126,7 @@ def _picture(source: Path, page: Path, name: str) -> str:
     width = min(_WIDTH, image.width)
     while True:
         small = image.resize((width, round(image.height * width / image.width)), Image.Resampling.LANCZOS)
-        small.quantize(64).save(target, optimize=True)
+        small.quantize(64, kmeans=1).save(target, optimize=True)
         if target.stat().st_size <= _BYTES:
             return f"![{name}]({target.relative_to(page.parent).as_posix()})"
         width = round(0.9 * width)
