@@ -11,7 +11,7 @@ import signal
 import warnings
 import weakref
 from collections.abc import Callable, Iterator
-from types import SimpleNamespace
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -20,7 +20,6 @@ import pytest
 import fastnn
 import fastnn.functional as F
 from fastnn import backend, layers, losses, metrics, optim, schedules
-from fastnn.kernels.cuda import _launch, step
 from fastnn.kernels.cuda._recording import Recording
 from fastnn.training import Trainer, recorded
 from tests import pretended
@@ -31,9 +30,8 @@ pytestmark = pytest.mark.skipif(pretended.WHY_NOT is not None, reason=str(preten
 
 
 @pytest.fixture(scope="module", autouse=True)
-def gpu(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    folder = tmp_path_factory.mktemp("recorded")
-    with pretended.pretended(folder) as toolkit, fastnn.use_backend("cupy"):
+def gpu(built: Path) -> Iterator[Any]:
+    with pretended.pretended(built) as toolkit, fastnn.use_backend("cupy"):
         yield toolkit
 
 
@@ -440,84 +438,6 @@ def test_a_graph_uses_no_memory_that_was_freed(gpu: Any, monkeypatch: pytest.Mon
         fit(trainer, case, validation=case.data())
     assert len(known) > 10
     assert set(alive) == {len(known)}
-
-
-@pytest.mark.parametrize("shape", [(32,), (6,), (3, 5), (), (4, 4)])
-@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.int64, np.int32, np.uint8])
-@pytest.mark.parametrize("shuffled", [True, False])
-def test_a_batch_is_gathered_by_its_number(shape: tuple[int, ...], dtype: Any, shuffled: bool) -> None:
-    xp, rng = fastnn.get_backend().xp, np.random.default_rng(0)
-    rows = rng.integers(0, 200, (23, *shape)).astype(dtype)
-    order = rng.permutation(23) if shuffled else np.arange(23)
-    position = xp.zeros(1, np.int64)
-    for number in range(3):
-        position.fill(number)
-        out = xp.empty((7, *shape), dtype)
-        step.gather(xp.asarray(rows), out, xp.asarray(order) if shuffled else None, position)
-        np.testing.assert_array_equal(out.get(), rows[order[7 * number : 7 * number + 7]])
-
-
-class Cuda:
-    """What CuPy is asked for when a step is recorded; notes it."""
-
-    def __init__(self) -> None:
-        self.log: list[str] = []
-        self.runtime = SimpleNamespace(CUDARuntimeError=OSError)
-        self.broken = False
-
-    def MemoryPool(self) -> Any:
-        return SimpleNamespace(malloc="the graph's own")
-
-    def Stream(self, non_blocking: bool = False) -> Any:
-        assert non_blocking
-        return self
-
-    def using_allocator(self, malloc: Any) -> Any:
-        assert malloc == "the graph's own"
-        return self
-
-    def __enter__(self) -> None:
-        self.log.append("enter")
-
-    def __exit__(self, *_: Any) -> None:
-        self.log.append("exit")
-
-    def begin_capture(self) -> None:
-        self.log.append("begin")
-
-    def end_capture(self) -> Any:
-        self.log.append("end")
-        if self.broken:
-            raise OSError("cudaErrorStreamCaptureInvalidated")
-        return SimpleNamespace(launch=lambda: self.log.append("launch"))
-
-
-def recorder(cuda: Cuda) -> Any:
-    toolkit = _launch.CuPy()
-    pool = SimpleNamespace(free_all_blocks=lambda: cuda.log.append("free"))
-    toolkit.xp = SimpleNamespace(cuda=cuda, get_default_memory_pool=lambda: pool)
-    return toolkit
-
-
-def test_a_graph_is_captured_in_a_stream_and_memory_of_its_own() -> None:
-    cuda = Cuda()
-    replay = recorder(cuda).record(lambda: cuda.log.append("step"))
-    assert cuda.log == ["free", "enter", "enter", "begin", "step", "end", "exit", "exit"]
-    replay()
-    assert cuda.log[-1] == "launch"
-
-
-@pytest.mark.parametrize("broken", [False, True])
-def test_a_capture_that_fails_is_ended_and_says_why(broken: bool) -> None:
-    cuda = Cuda()
-    cuda.broken = broken
-
-    def fail() -> None:
-        raise ValueError("the reason")
-
-    with pytest.raises(ValueError, match="the reason"):
-        recorder(cuda).record(fail)
-    assert cuda.log[-4:] == ["begin", "end", "exit", "exit"]
 
 
 def test_metrics_other_than_the_accuracy_are_kept_too() -> None:

@@ -41,10 +41,12 @@ class Rows:
 
     def take(self, rows: Any) -> Any:
         """The rows numbered `rows`, in the buffer: the next call overwrites them."""
-        count = len(rows)
-        if self._buffer is None or len(self._buffer) < count:
-            self._buffer, _ = self.buffer(count)
-        out = self._buffer if len(self._buffer) == count else self._buffer[:count]
+        count, out = len(rows), self._buffer
+        if out is None or len(out) < count:
+            out, _ = self.buffer(count)
+            self._buffer = out
+        if len(out) > count:
+            out = out[:count]
         self.array.take(rows, 0, out, *self._mode)
         return out.transpose(_NCHW) if self.channels_last else out
 
