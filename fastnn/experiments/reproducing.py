@@ -34,7 +34,7 @@ def reproduce(
     seeds : int
         Runs of each; the first run of all comes before the second of any.
     quick : bool
-        Stop each run after as many epochs as show that the network learns.
+        Stop each run after as many epochs as show that the network learns, and draw its curves only.
     say : callable
         Told what is run, a line each.
 
@@ -60,7 +60,7 @@ def reproduce(
                 seed=seed,
                 resume=True,
                 progress=progress,
-                pictures=PICTURES,
+                pictures=() if quick else PICTURES,
                 epochs=epochs,
             )
             if result["interrupted"]:
