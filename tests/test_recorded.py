@@ -335,6 +335,7 @@ CHANGES: dict[str, Callable[[Trainer], Any]] = {
     "the penalty": lambda t: setattr(t, "l2", 0.02),
     "the loss": lambda t: setattr(t.criterion.loss, "factor", 3.0),
     "the seed": lambda t: fastnn.seed(11),
+    "the precision": lambda t: fastnn.set_float32_precision("high"),
 }
 
 
@@ -352,7 +353,9 @@ def test_a_change_between_epochs_is_seen(what: str, batch: int, replays: list[in
         return state_of(model, trainer, fit(trainer, case, 5))
 
     ordinary = run(False, CHANGES[what])
+    fastnn.set_float32_precision("highest")
     assert run(True, CHANGES[what]) == ordinary
+    fastnn.set_float32_precision("highest")
     assert replays
     if what != "the optimiser's state":
         assert run(False, lambda trainer: None)["losses"] != ordinary["losses"]

@@ -270,7 +270,7 @@ def _leaves(model: Any) -> list[Any]:
 
 def _assumptions(gradients: Gradients, optimizer: Any) -> Iterator[Any]:
     """What a recorded step takes for granted: settings, and arrays whose addresses it knows."""
-    yield gradients.l2
+    yield from (gradients.l2, _backend.get_float32_precision())
     for owner in (gradients.criterion.loss, *_leaves(gradients.model)):
         yield from (value for name, value in vars(owner).items() if name not in _PASSING)
     for parameter in gradients.model.parameters():
