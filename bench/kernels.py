@@ -240,7 +240,7 @@ def _others(sizes: Sizes) -> Iterator[Kernel]:
     yield Kernel("batch_norm_backward", "norm", MEMORY, call, 10 * size, 3 * FLOAT * size)
     call = partial(F.dropout, x, 0.5, 1, 1)
     yield Kernel("dropout", "dropout", MEMORY, call, 2 * size, 2 * FLOAT * size)
-    x = _images(sizes.elements // 9, 16, 32, 1)
+    x = _images(max(sizes.elements // 9, 16 * 32 * 32), 16, 32, 1)
     call = partial(F.im2col, x, 3, padding=1)
     columns = call()
     traffic = FLOAT * (x.size + columns.size)

@@ -75,8 +75,8 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--part", action="append", choices=list(items.PARTS), metavar="PART", help=parts)
     parser.add_argument("--only", action="append", metavar="NAME", help="only items with NAME in their name")
     parser.add_argument("--seconds", type=float, default=0.25, help="of each time (default 0.25)")
-    budget = "of the whole run; items that it does not reach are named (default 420)"
-    parser.add_argument("--budget", type=float, default=420.0, help=budget)
+    budget = "of the whole run; items that it does not reach are named (default 360)"
+    parser.add_argument("--budget", type=float, default=360.0, help=budget)
     parser.add_argument(
         "--out", type=Path, default=RESULTS, help="folder of the JSON (default bench/results)"
     )

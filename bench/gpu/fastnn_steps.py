@@ -81,7 +81,7 @@ def by_the_trainer(network: Network, epochs: int = 4) -> dict[str, Any]:
     """Seconds a step of epochs after the first, all that the Trainer does in one included."""
     from fastnn.training import Trainer
 
-    x, y = network.batch()
+    x, y = batch_of(network)
     copies = max(1, min(200, _DATA // x.nbytes))
     x, y = (np.concatenate([a] * copies) for a in (x, y))
     net = network.build()

@@ -13,7 +13,6 @@ An item is named ``part/name``: the parts are
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -28,7 +27,7 @@ from bench.networks import NETWORKS, Network, by_name
 
 CHECKED = 6  # steps whose losses are compared
 TOLERANCE = {"highest": 1e-3, "high": 1e-2}  # of losses, relative
-ARRAY = 1 << 26  # elements of the arrays that memory-bound kernels work on: 256 MiB
+ARRAY = 1 << 25  # elements of the arrays that memory-bound kernels work on: 128 MiB, more than caches hold
 LARGE = [("mnist-lenet", 4096), ("cifar10-cnn", 1024), ("cifar10-cnn", 8192)]
 
 
@@ -110,16 +109,16 @@ def compared(
 ) -> dict[str, Any]:
     """fastnn's step, in the precision in force, and PyTorch's, after their first losses were found to agree.
 
-    A contender that cannot run is in the result with the reason. :class:`Unequal` where fastnn's own steps,
-    ordinary and captured, differ; a variant of PyTorch that differs is a failed one.
+    A contender that cannot run, or computes something else, is in the result with the reason.
     """
     results: dict[str, Any] = {}
     losses = fastnn_steps.first_losses(network.without_dropout(), CHECKED)
-    if losses["captured"] != losses["ordinary"]:
-        raise Unequal(f"fastnn's losses are {losses}: captured steps must repeat those of ordinary ones")
-    ways: dict[str, Callable[[], dict[str, Any]]] = {
-        "captured": lambda: timed(fastnn_steps.captured(network), clock, seconds)
-    }
+
+    def captured() -> dict[str, Any]:
+        agree(losses["captured"], losses["ordinary"], precision)
+        return timed(fastnn_steps.captured(network), clock, seconds)
+
+    ways: dict[str, Callable[[], dict[str, Any]]] = {"captured": captured}
     if "eager" in variants:
         ways["ordinary"] = lambda: timed(fastnn_steps.ordinary(network), clock, seconds)
         ways["Trainer"] = lambda: fastnn_steps.by_the_trainer(network)
@@ -129,6 +128,14 @@ def compared(
         way = partial(_torch, network, precision, variant, losses["ordinary"], seconds, device)
         results[f"PyTorch, {variant}"] = tried(way)
     return results
+
+
+def agree(found: list[float | None], expected: list[float], precision: str) -> None:
+    """Raise :class:`Unequal` unless those losses that were read are the expected ones, up to rounding."""
+    bound = TOLERANCE[precision] * max(map(abs, expected))
+    for theirs, ours in zip(found, expected, strict=True):
+        if theirs is not None and not abs(ours - theirs) <= bound:  # a NaN is near nothing
+            raise Unequal(f"its first losses are {found}, those of fastnn's ordinary steps {expected}")
 
 
 def tried(way: Callable[[], dict[str, Any]]) -> dict[str, Any]:
@@ -146,9 +153,6 @@ def _torch(
     from bench.gpu.clock import host_clock, torch_clock
 
     torch_steps.set_precision(precision)
-    found = torch_steps.first_losses(network.without_dropout(), variant, CHECKED, device)
-    for ours, theirs in zip(expected, found, strict=True):
-        if not math.isnan(theirs) and abs(ours - theirs) > TOLERANCE[precision] * max(map(abs, expected)):
-            raise Unequal(f"its first losses are {found}, those of fastnn {expected}")
+    agree(torch_steps.first_losses(network.without_dropout(), variant, CHECKED, device), expected, precision)
     clock = torch_clock() if device == "cuda" else host_clock()
     return timed(torch_steps.training(network, variant, device), clock, seconds)

@@ -41,7 +41,10 @@ def training(network: Network, variant: str, device: str = "cuda") -> Callable[[
     def forward(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
         return loss_function(net(x), y)
 
-    run = torch.compile(forward, fullgraph=True, dynamic=False) if "compile" in variant else forward
+    run = forward
+    if "compile" in variant:
+        torch.compiler.reset()  # it compiles one function for a few networks, and then no more
+        run = torch.compile(forward, fullgraph=True, dynamic=False)
 
     def step() -> torch.Tensor:
         sgd.zero_grad(set_to_none=True)
@@ -72,8 +75,8 @@ def graphed(step: Callable[[], torch.Tensor]) -> Callable[[], torch.Tensor]:
     return replay
 
 
-def first_losses(network: Network, variant: str, count: int, device: str = "cuda") -> list[float]:
-    """The losses of the first `count` steps; NaN for those taken before a graph was captured."""
+def first_losses(network: Network, variant: str, count: int, device: str = "cuda") -> list[float | None]:
+    """The losses of the first `count` steps; None for those taken before a graph was captured."""
     step = training(network, variant, device)
     before = _WARM if "graph" in variant else 0
-    return [float("nan")] * before + [float(step()) for _ in range(count - before)]
+    return [None] * before + [float(step()) for _ in range(count - before)]
