@@ -154,6 +154,18 @@ def test_info_shows_the_reason_where_there_is_no_gpu(cupy: Any, monkeypatch: pyt
     assert "gpu memory" not in shown
 
 
+def test_info_shows_a_gpu_where_numba_is_missing(cupy: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    typer_testing = pytest.importorskip("typer.testing")
+    from fastnn.cli.app import app
+
+    monkeypatch.setattr(fastnn.backend, "_default", None)
+    monkeypatch.setitem(sys.modules, "numba", None)
+    monkeypatch.setenv("COLUMNS", "200")
+    shown = typer_testing.CliRunner().invoke(app, ["info"]).stdout
+    assert "Numba is not installed" in shown
+    assert "Pretended GPU" in shown
+
+
 @pytest.mark.parametrize(
     ("text", "expected"),
     [

@@ -89,7 +89,10 @@ def info() -> None:
             table.add_row(key.replace("_", " "), _text(value))
         table.add_row("threads", str(fastnn.get_num_threads()))
         table.add_row("kernel cache", _cache_folder())
-    chosen = fastnn.get_backend().name
+    try:
+        chosen: str | None = fastnn.get_backend().name
+    except fastnn.BackendUnavailable:  # the reason stands beside its name
+        chosen = None
     for name, reason in reasons.items():
         state = ("available, in use" if name == chosen else "available") if reason is None else reason
         table.add_row(f"backend {name}", escape(state))  # it may name an extra, in brackets
