@@ -78,6 +78,9 @@ LINEAR_ODD = [
     Linear("small primes", 3, 5, 7, "leaky_relu"),
     Linear("larger primes", 61, 127, 97),
     Linear("primes, from memory", 701, 823, 37, "tanh"),
+    Linear("weights packed block by block", 397, 1409, 53, "sigmoid"),
+    Linear("weights packed as a whole", 787, 1031, 53, "gelu"),
+    Linear("wide weights packed as a whole", 773, 701, 263, "relu"),
     Linear("just past a tile", 13, 16, 33, "relu"),
     Linear("just short of a tile", 11, 15, 31, "sigmoid"),
 ]

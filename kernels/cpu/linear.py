@@ -10,11 +10,11 @@ out each reads only its own rows of them, and these are the rows it also has in 
 update: three quarters of a hidden layer's arrays then stay in the core's own cache from step to step.
 
 What keeps the operands of a tile in the caches: the reduction is taken in blocks of some hundred terms, C
-standing in between. Where A comes from memory, a task copies the part of it that it needs next, row by row,
-which the processor sees coming. (Of a transpose, each term is on another page.) And where many rows of A will
-pass, B is copied into panels as wide as a tile, if its rows begin within a cache line (of 200 columns every
-second one does, and each of its vectors lies on two lines: a fifth of the product's time) or so that they
-share cache sets: a narrow B a block at a time where it is used, a wide one as a whole beforehand.
+standing in between. Where A comes from memory, a task mostly copies the part of it that it needs next, row by
+row, which the processor sees coming. (Of a transpose, each term is on another page.) And where many rows of A
+will pass, B is copied into panels as wide as a tile, if its rows begin within a cache line (of 200 columns
+every second one does, and each of its vectors lies on two lines: a fifth of the product's time) or so that
+they share cache sets: all of it beforehand, or for some hundred rows a block at a time where it is used.
 """
 
 from __future__ import annotations
@@ -41,6 +41,7 @@ _BLOCK = 1 << 19  # bytes of C in one task
 _FAR = 1 << 21  # bytes of A, from which on the part of it that a task needs next is copied
 _LOWEST, _TALLEST = 64, 512  # rows of C in one task, where there are many
 _COPIED = 240  # the same where A is copied: with _DEEPER terms that copy fills a quarter of the L2 cache
+_FEW = 96  # the same where A comes from memory and is not
 _STRIPE = 16  # rows of a transpose in one task: a cache line of what is read
 _LARGE = 1 << 17  # bytes of B, from which on it matters how it is read, and that each core reads only a part
 _ADDED_ROWS = 16  # of C in a task that adds up parts
@@ -78,15 +79,30 @@ def _pack_panel(p, width, tiles, b, packed):
 
 
 @inline
-def _packing(rows, width, tiles, b):
+def _packing(rows, transposed, width, tiles, b):
     """What of B is copied into panels: nothing, all of it beforehand, or in each task the block at hand."""
     row = b.shape[1] * b.itemsize
     if b.size * b.itemsize >= _LARGE and (row % _LINE != 0 or b.ctypes.data % _LINE != 0):
-        if row <= _NARROW:
+        if row <= _NARROW and (transposed or rows < _PACK_WIDE):
             return _BLOCKWISE if rows >= _PACK_NARROW else _NOTHING
         if rows >= _PACK_WIDE:
             return _ALL
     return _ALL if width < b.shape[1] and row % _APART == 0 and rows >= _PACK_CROWDED else _NOTHING
+
+
+@inline
+def _blocks(a, transposed, b, packing):
+    """(terms, rows, copying): the reduction's block, the most rows of C in a task (0: no matter), and whether
+    a task copies the part of A that it needs next.
+
+    From memory, a few long rows arrive as fast as they are copied: with a narrow B the first panel fetches
+    them into the L2 cache for the others.
+    """
+    if a.size * a.itemsize <= _FAR:
+        return _DEPTH, 0, False
+    if packing == _ALL and not transposed and b.shape[1] * b.itemsize <= _NARROW:
+        return 2 * _DEEPER, _FEW, False
+    return _DEEPER, _COPIED, True
 
 
 @inline
@@ -113,8 +129,7 @@ def _rows_task(t, block, tiles, a, transposed, b, packing, packed, bias, c, sums
     bias_at = bias.ctypes.data if bias.size and not len(sums) else 0
     width = N if packing == _NOTHING else tiles[0] * tiles[1]
     stride, a_k = (1, M) if transposed else (K, 1)
-    copying = a.size * size > _FAR
-    most = _DEEPER if copying else _DEPTH
+    most, _, copying = _blocks(a, transposed, b, packing)
     high, wide = (most, rows) if transposed else (rows, most)
     # Rows an odd number of cache lines apart fall into all of the cache's sets
     wide = (wide + 31) // 32 * 32 + _LINE // size
@@ -170,15 +185,15 @@ def _product(pool, tiles, a, transposed, b, bias, c, code):
     """``c = A b + bias``, A being `a` or its transpose, then the activation of that code."""
     (M, N), K = c.shape, b.shape[0]
     width = tiles[0] * tiles[1]
-    packing = _packing(M, width, tiles, b)
+    packing = _packing(M, transposed, width, tiles, b)
     packed = _on_a_line(K * _whole_vectors(N, tiles) if packing == _ALL else 0, b)
     if packing == _ALL:
         parallel_for(pool, (N + width - 1) // width, _pack_panel, (width, tiles, b, packed))
     parts = _parts(M, K, b)
     sums = np.empty((parts if parts > 1 else 0, M, N), a.dtype)
     # Each task reads all of B, or of its part: with many rows, few tall blocks
-    copying = a.size * a.itemsize > _FAR
-    tallest = _COPIED if copying else max(_LOWEST, min(_TALLEST, _BLOCK // max(N * a.itemsize, 1)))
+    _, tallest, _ = _blocks(a, transposed, b, packing)
+    tallest = tallest or max(_LOWEST, min(_TALLEST, _BLOCK // max(N * a.itemsize, 1)))
     tasks = share_out(pool, M, 2.0 * M * b.size, _FLOPS, 8 if M <= 2 * _LOWEST else 2)
     blocks = max((tasks + parts - 1) // parts, M // tallest)
     block = (M + blocks - 1) // max(blocks, 1)
