@@ -4,12 +4,15 @@ process, since a sanitizer ends it.
 
 from __future__ import annotations
 
+import itertools
 import sys
 import tempfile
 from pathlib import Path
 
 import numpy as np
 
+import fastnn
+from fastnn.kernels.cuda import _products
 from tests.drawn import KERNELS, Draw
 from tests.emulation import Toolkit, emulated
 from tests.rooms import CUDA
@@ -20,6 +23,23 @@ EACH = 3
 PAST_THE_END = """
 extern "C" __global__ void past_the_end(const float* x, float* out) { out[threadIdx.x] = x[threadIdx.x]; }
 """
+
+
+def products() -> int:
+    """Each product by each tile and in parts, the linear ones on tensor cores too; the number of calls."""
+    count, tiles = 0, _products._TILES
+    for seed, (precision, tile) in enumerate(itertools.product(("highest", "high"), tiles)):
+        fastnn.set_float32_precision(precision)
+        _products._TILES, _products._PARTS = (tile,), (1 + seed % 3,)
+        _products.plan.cache_clear()
+        names = ["linear", "linear_backward"]
+        if precision == "highest":
+            names += ["conv2d", "conv2d_backward", "conv2d_max_pool2d"]
+        for name in names:
+            function, operands = KERNELS[name](Draw([seed, 2, *name.encode()], np.float32, CUDA))
+            function(*operands)
+            count += 1
+    return count
 
 
 def main() -> None:
@@ -33,6 +53,7 @@ def main() -> None:
                 function, operands = draw(Draw([i, 1, *name.encode()], np.float32, CUDA))
                 function(*operands)
                 count += 1
+        count += products()
         print(f"{count} calls of {len(toolkit.launched)} kernels")
 
 

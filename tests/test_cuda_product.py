@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -25,8 +26,8 @@ pytestmark = pytest.mark.skipif(emulation.WHY_NOT is not None, reason=str(emulat
 
 
 @pytest.fixture(scope="module")
-def toolkit(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Toolkit]:
-    with emulated(Toolkit(tmp_path_factory.mktemp("product"))) as toolkit:
+def toolkit(built: Path) -> Iterator[Toolkit]:
+    with emulated(Toolkit(built)) as toolkit:
         yield toolkit
 
 
@@ -230,3 +231,15 @@ def test_of_nans_in_a_window_the_last_wins(toolkit: Toolkit) -> None:
     theirs = reference_pool.conv2d_max_pool2d(*operands, pooling, None)
     for ours, exact in zip(conv_pool.conv2d_max_pool2d(*operands, pooling, None), theirs, strict=True):
         np.testing.assert_array_equal(ours, exact)
+
+
+@pytest.mark.parametrize("most", [_products.MOST, 1])
+def test_columns_are_those_of_the_reference_counted_with_32_bits_and_with_64(
+    most: int, toolkit: Toolkit, monkeypatch: Any
+) -> None:
+    monkeypatch.setattr(_products, "MOST", most)
+    x, geometry = numbers(1, 2, 3, 9, 8), ((3, 2), (2, 1), (1, 0), (1, 2))
+    cols = reference.im2col(x, *geometry)
+    np.testing.assert_array_equal(conv.im2col(x, *geometry), cols)
+    ours = conv.col2im(cols, (9, 8), *geometry)
+    np.testing.assert_allclose(ours, reference.col2im(cols, (9, 8), *geometry), 1e-5, 1e-5)

@@ -77,5 +77,5 @@ class ConvPool(Layer):
         # image: these are our own.
         geometry = tuple(convolution._geometry.values())
         out = fits_out(convolution.gradients(), weight, len(weight), backend)
-        run = backend.conv_pool.conv2d_max_pool2d_backward
-        return run(grad, indices, x, weight, geometry, input_grad, out)[0]
+        run, window = backend.conv_pool.conv2d_max_pool2d_backward, tuple(self._window.values())
+        return run(grad, indices, x, weight, geometry, input_grad, out, window)[0]

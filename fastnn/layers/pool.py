@@ -73,7 +73,8 @@ class MaxPool2d(_Pool):
             same_shape("grad", grad, "the output", indices)
         # Not through F.max_pool2d_backward, which reads all indices to see that they lie in the image: these
         # are our own.
-        return backend.pool.max_pool2d_backward(grad, indices, shape)
+        pooling = (self.kernel_size, *self._options.values())
+        return backend.pool.max_pool2d_backward(grad, indices, shape, pooling)
 
 
 class AvgPool2d(_Pool):

@@ -291,7 +291,7 @@ def _plans(between, stride, dilation, row, shape, itemsize, input_grad):
     return begins, runs, gather, passes(itemsize, len(runs), length, True) if input_grad else gather[:0]
 
 
-def conv2d_max_pool2d_backward(grad, indices, x, weight, convolution, input_grad, out=None):
+def conv2d_max_pool2d_backward(grad, indices, x, weight, convolution, input_grad, out=None, pooling=None):
     stride, padding, dilation, groups = convolution
     between = output_size(x.shape[2:], weight.shape[2:], stride, padding, dilation)
     if not _pays(x, weight, grad, between, padding, groups):

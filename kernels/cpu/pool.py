@@ -187,7 +187,7 @@ def max_pool2d(x, kernel_size, stride, padding, dilation, ceil_mode):
     return out, indices
 
 
-def max_pool2d_backward(grad, indices, input_shape):
+def max_pool2d_backward(grad, indices, input_shape, pooling=None):
     N, C, H, W = input_shape
     memory, out = empty_nchw(N, C, H, W, grad.dtype)
     where = plain(indices.transpose(0, 2, 3, 1)).astype(np.int32, copy=False)

@@ -23,7 +23,7 @@ _MULTIPROCESSORS = 132
 _LATENCY = 700  # cycles from asking for numbers to having them, which each step over DEPTH terms waits for
 _BEGIN = 2500  # cycles of a kernel beside that
 _LAUNCH = 3000  # cycles until a second kernel, which adds the parts, has begun and ended
-_PARTS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64)
+_PARTS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 264)
 
 
 class Tile(NamedTuple):
@@ -94,6 +94,11 @@ def pieces(count: int, width: int = 1) -> list[slice]:
     if not step:
         raise ValueError(f"an image of {width:,} pixels is more than a kernel can number, {MOST:,}")
     return [slice(first, min(first + step, count)) for first in range(0, max(count, 1), step)]
+
+
+def wide(*arrays: Any) -> bool:
+    """Whether 32 bits cannot count the numbers of one of them."""
+    return max(array.size for array in arrays) > MOST
 
 
 def add_parts(stem: str, parts: Any, out: Any, behind: Any, bias: Any, code: int) -> None:

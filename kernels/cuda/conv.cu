@@ -70,31 +70,55 @@ PRODUCT(grad_weight_medium, grad_weight, Medium)
 PRODUCT(grad_weight_narrow, grad_weight, Narrow)
 PRODUCT(grad_weight_large, grad_weight, Large)
 
-// cols (N, C, KH, KW, OH, OW) of x (N, C, H, W).
-extern "C" __global__ void im2col(
-    const REAL* x, REAL* cols, index_t N, index_t C, index_t H, index_t W, index_t OH, index_t OW, index_t KH,
-    index_t KW, index_t sh, index_t sw, index_t ph, index_t pw, index_t dh, index_t dw) {
-    FOR_EACH(i, N * C * KH * KW * OH * OW) {
-        index_t ox = i % OW, oy = i / OW % OH, q = i / OW / OH % KW, f = i / OW / OH / KW % KH;
-        index_t plane = i / OW / OH / KW / KH, row = oy * sh - ph + f * dh, column = ox * sw - pw + q * dw;
-        bool inside = row >= 0 && row < H && column >= 0 && column < W;
-        cols[i] = inside ? x[(plane * H + row) * W + column] : (REAL)0;
+// cols (N, C, KH, KW, OH, OW) of x (N, C, H, W). I: unsigned, or index_t where 32 bits cannot count the numbers.
+#define COLUMNS                                                                                                \
+    index_t N, index_t C, index_t H, index_t W, index_t OH, index_t OW, index_t KH, index_t KW, index_t sh,    \
+        index_t sw, index_t ph, index_t pw, index_t dh, index_t dw
+#define COUNTED(I, i, count)                                                                                   \
+    for (I i = (I)blockIdx.x * blockDim.x + threadIdx.x; i < (I)(count); i += (I)gridDim.x * blockDim.x)
+
+template <class I>
+__device__ __forceinline__ void fill_columns(const REAL* x, REAL* cols, COLUMNS) {
+    COUNTED(I, i, N * C * KH * KW * OH * OW) {
+        I line = i / (I)OW, tap = line / (I)OH, taps = tap / (I)KW, plane = taps / (I)KH;
+        int ox = (int)(i - line * (I)OW), oy = (int)(line - tap * (I)OH);
+        int q = (int)(tap - taps * (I)KW), f = (int)(taps - plane * (I)KH);
+        int row = oy * (int)sh - (int)ph + f * (int)dh, column = ox * (int)sw - (int)pw + q * (int)dw;
+        bool inside = row >= 0 && row < (int)H && column >= 0 && column < (int)W;
+        cols[i] = inside ? x[(plane * (I)H + row) * (I)W + column] : (REAL)0;
     }
 }
 
+extern "C" __global__ void im2col(const REAL* x, REAL* cols, COLUMNS, index_t wide) {
+    if (wide)
+        fill_columns<index_t>(x, cols, N, C, H, W, OH, OW, KH, KW, sh, sw, ph, pw, dh, dw);
+    else
+        fill_columns<unsigned>(x, cols, N, C, H, W, OH, OW, KH, KW, sh, sw, ph, pw, dh, dw);
+}
+
 // Its adjoint: each pixel gathers what the taps that read it hold.
-extern "C" __global__ void col2im(
-    const REAL* cols, REAL* x, index_t N, index_t C, index_t H, index_t W, index_t OH, index_t OW, index_t KH,
-    index_t KW, index_t sh, index_t sw, index_t ph, index_t pw, index_t dh, index_t dw) {
-    FOR_EACH(i, N * C * H * W) {
-        index_t column = i % W, row = i / W % H, plane = i / W / H;
+template <class I>
+__device__ __forceinline__ void gather_columns(const REAL* cols, REAL* x, COLUMNS) {
+    COUNTED(I, i, N * C * H * W) {
+        I line = i / (I)W, plane = line / (I)H;
+        int column = (int)(i - line * (I)W), row = (int)(line - plane * (I)H);
         REAL sum = 0;
-        for (index_t f = 0; f < KH; f++)
-            for (index_t q = 0; q < KW; q++) {
-                index_t y = row + ph - f * dh, z = column + pw - q * dw;
-                if (y < 0 || z < 0 || y % sh || z % sw || y / sh >= OH || z / sw >= OW) continue;
-                sum += cols[(((plane * KH + f) * KW + q) * OH + y / sh) * OW + z / sw];
+        for (int f = 0; f < (int)KH; f++) {
+            int y = row + (int)ph - f * (int)dh, oy = y / (int)sh;
+            if (y < 0 || oy * (int)sh != y || oy >= (int)OH) continue;
+            for (int q = 0; q < (int)KW; q++) {
+                int z = column + (int)pw - q * (int)dw, ox = z / (int)sw;
+                if (z < 0 || ox * (int)sw != z || ox >= (int)OW) continue;
+                sum += cols[(((plane * (I)KH + f) * (I)KW + q) * (I)OH + oy) * (I)OW + ox];
             }
+        }
         x[i] = sum;
     }
+}
+
+extern "C" __global__ void col2im(const REAL* cols, REAL* x, COLUMNS, index_t wide) {
+    if (wide)
+        gather_columns<index_t>(cols, x, N, C, H, W, OH, OW, KH, KW, sh, sw, ph, pw, dh, dw);
+    else
+        gather_columns<unsigned>(cols, x, N, C, H, W, OH, OW, KH, KW, sh, sw, ph, pw, dh, dw);
 }

@@ -9,7 +9,7 @@ from fastnn.kernels.reference._shared import output_shape
 
 from ._launch import launch, xp
 from ._memory import deliver, empty_nchw, fillable, nhwc, plain
-from ._products import CODES, add_parts, pieces, plan
+from ._products import CODES, add_parts, pieces, plan, wide
 from .precision import stem_for
 
 
@@ -119,7 +119,7 @@ def im2col(x, kernel_size, stride, padding, dilation):
     N, C, H, W = x.shape
     OH, OW = count_windows((H, W), kernel_size, stride, padding, dilation)
     cols = xp().empty((N, C * kernel_size[0] * kernel_size[1], OH * OW), x.dtype)
-    sizes = (N, C, H, W, OH, OW, *kernel_size, *stride, *padding, *dilation)
+    sizes = (N, C, H, W, OH, OW, *kernel_size, *stride, *padding, *dilation, wide(x, cols))
     launch("conv", "im2col", x.dtype, cols.size, plain(x), cols, *sizes)
     return cols
 
@@ -128,6 +128,6 @@ def col2im(cols, output_size, kernel_size, stride, padding, dilation):
     N, C = len(cols), cols.shape[1] // (kernel_size[0] * kernel_size[1])
     windows = count_windows(output_size, kernel_size, stride, padding, dilation)
     out = xp().empty((N, C, *output_size), cols.dtype)
-    sizes = (N, C, *output_size, *windows, *kernel_size)
-    launch("conv", "col2im", cols.dtype, out.size, plain(cols), out, *sizes, *stride, *padding, *dilation)
+    sizes = (N, C, *output_size, *windows, *kernel_size, *stride, *padding, *dilation, wide(cols, out))
+    launch("conv", "col2im", cols.dtype, out.size, plain(cols), out, *sizes)
     return out

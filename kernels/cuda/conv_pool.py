@@ -53,7 +53,7 @@ def conv2d_max_pool2d(x, weight, bias, convolution, pooling, activation):
     return out if activation is None else _FORWARD[activation](out), indices
 
 
-def conv2d_max_pool2d_backward(grad, indices, x, weight, convolution, input_grad, out=None):
+def conv2d_max_pool2d_backward(grad, indices, x, weight, convolution, input_grad, out=None, pooling=None):
     between = conv.count_windows(x.shape[2:], weight.shape[2:], *convolution[:3])
-    slope = pool.max_pool2d_backward(grad, indices, (*grad.shape[:2], *between))
+    slope = pool.max_pool2d_backward(grad, indices, (*grad.shape[:2], *between), pooling)
     return conv.conv2d_backward(slope, x, weight, *convolution, input_grad, out)

@@ -6,8 +6,17 @@ import numpy as np
 
 from fastnn.kernels.reference._shared import pooled_shape
 
+from . import _products
 from ._launch import launch
-from ._memory import empty_nchw, nhwc, plain
+from ._memory import cast, empty_nchw, nhwc, plain
+from ._products import wide
+
+_THREADS = 1 << 16  # that keep a GPU busy
+
+
+def _threads(out) -> int:
+    """One for each number of (N, C, H, W), or for 4 channels."""
+    return out.size // 4 if out.shape[1] % 4 == 0 and out.size <= _products.MOST else out.size
 
 
 def max_pool2d(x, kernel_size, stride, padding, dilation, ceil_mode):
@@ -16,18 +25,25 @@ def max_pool2d(x, kernel_size, stride, padding, dilation, ceil_mode):
     OW = pooled_shape(W, kernel_size[1], stride[1], padding[1], dilation[1], ceil_mode)
     memory, out = empty_nchw(N, C, OH, OW, x.dtype)
     where, indices = empty_nchw(N, C, OH, OW, np.int32)
-    geometry = (*kernel_size, *stride, *padding, *dilation)
-    sizes = (N, H, W, C, OH, OW)
-    launch("pool", "max_pool", x.dtype, out.size, nhwc(x), memory, where, *sizes, *geometry)
+    sizes = (N, H, W, C, OH, OW, *kernel_size, *stride, *padding, *dilation, wide(x, out))
+    launch("pool", "max_pool", x.dtype, _threads(out), nhwc(x), memory, where, *sizes)
     return out, indices
 
 
-def max_pool2d_backward(grad, indices, input_shape):
+def max_pool2d_backward(grad, indices, input_shape, pooling=None):
     N, C, H, W = input_shape
     memory, out = empty_nchw(N, C, H, W, grad.dtype)
-    where = plain(indices.transpose(0, 2, 3, 1)).astype(np.int32, copy=False)
-    outputs = grad.shape[2] * grad.shape[3]
-    launch("pool", "max_pool_backward", grad.dtype, N * C, nhwc(grad), where, memory, N, C, H * W, outputs)
+    where = cast(plain(indices.transpose(0, 2, 3, 1)), np.int32)
+    arrays, (OH, OW) = (nhwc(grad), where, memory), grad.shape[2:]
+    if pooling is not None:
+        kernel_size, stride, padding, dilation = pooling[:4]
+        sizes = (N, H, W, C, OH, OW, *kernel_size, *stride, *padding, *dilation, wide(grad, out))
+        launch("pool", "max_pool_backward", grad.dtype, _threads(out), *arrays, *sizes)
+    elif out.size:
+        band = -(-H * W // max(1, min(H * W, _THREADS // (N * C))))
+        bands = -(-H * W // band)
+        sizes = (N, C, H * W, OH * OW, band, bands)
+        launch("pool", "max_pool_backward_anywhere", grad.dtype, N * C * bands, *arrays, *sizes)
     return out
 
 
@@ -41,14 +57,14 @@ def _average_sizes(shape, kernel_size, stride, padding, ceil_mode):
 def avg_pool2d(x, kernel_size, stride, padding, ceil_mode, count_include_pad):
     sizes = _average_sizes(x.shape, kernel_size, stride, padding, ceil_mode)
     memory, out = empty_nchw(*x.shape[:2], *sizes[4:], x.dtype)
-    geometry = (*kernel_size, *stride, *padding, int(count_include_pad))
-    launch("pool", "avg_pool", x.dtype, out.size, nhwc(x), memory, *sizes, *geometry)
+    geometry = (*kernel_size, *stride, *padding, count_include_pad, wide(x, out))
+    launch("pool", "avg_pool", x.dtype, _threads(out), nhwc(x), memory, *sizes, *geometry)
     return out
 
 
 def avg_pool2d_backward(grad, input_shape, kernel_size, stride, padding, ceil_mode, count_include_pad):
     memory, out = empty_nchw(*input_shape, grad.dtype)
     sizes = _average_sizes(input_shape, kernel_size, stride, padding, ceil_mode)
-    geometry = (*kernel_size, *stride, *padding, int(count_include_pad))
-    launch("pool", "avg_pool_backward", grad.dtype, out.size, nhwc(grad), memory, *sizes, *geometry)
+    geometry = (*kernel_size, *stride, *padding, count_include_pad, wide(grad, out))
+    launch("pool", "avg_pool_backward", grad.dtype, _threads(out), nhwc(grad), memory, *sizes, *geometry)
     return out

@@ -49,6 +49,7 @@ def conv2d_max_pool2d_backward(
     convolution: tuple[Pair, Pair, Pair, int],
     input_grad: bool,
     out: tuple[np.ndarray, np.ndarray] | None = None,
+    pooling: tuple[Pair, Pair, Pair, Pair, bool] | None = None,
 ) -> tuple[np.ndarray | None, np.ndarray, np.ndarray]:
     """Gradients of :func:`conv2d_max_pool2d` without activation.
 
@@ -58,6 +59,8 @@ def conv2d_max_pool2d_backward(
         Indices as the forward returned them.
     x, weight, convolution : as given to :func:`conv2d_max_pool2d`
     input_grad, out : as in :func:`fastnn.kernels.reference.conv.conv2d_backward`
+    pooling : as given to :func:`conv2d_max_pool2d`, optional
+        See :func:`fastnn.kernels.reference.pool.max_pool2d_backward`.
 
     Returns
     -------
@@ -67,5 +70,5 @@ def conv2d_max_pool2d_backward(
     """
     axes = zip(x.shape[2:], weight.shape[2:], *convolution[:3], strict=True)
     between = (*grad.shape[:2], *(output_shape(*axis) for axis in axes))
-    slope = max_pool2d_backward(grad, indices, between)
+    slope = max_pool2d_backward(grad, indices, between, pooling)
     return conv2d_backward(slope, x, weight, *convolution, input_grad, out)

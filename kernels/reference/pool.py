@@ -65,7 +65,10 @@ def _taps_before(start: np.ndarray, dilation: int) -> np.ndarray:
 
 @quiet
 def max_pool2d_backward(
-    grad: np.ndarray, indices: np.ndarray, input_shape: tuple[int, int, int, int]
+    grad: np.ndarray,
+    indices: np.ndarray,
+    input_shape: tuple[int, int, int, int],
+    pooling: tuple[Pair, Pair, Pair, Pair, bool] | None = None,
 ) -> np.ndarray:
     """Each gradient added to the pixel its maximum came from; zero elsewhere.
 
@@ -74,6 +77,9 @@ def max_pool2d_backward(
     grad, indices : (N, C, OH, OW)
         Indices as :func:`max_pool2d` returns them, of any integer dtype.
     input_shape : (N, C, H, W)
+    pooling : (kernel_size, stride, padding, dilation, ceil_mode), optional
+        Of the call that the indices are from: a backend may look for a pixel's gradients only where these
+        windows hold it.
 
     Returns
     -------
