@@ -54,5 +54,5 @@ _VARIANTS = {
     "weak": Variant(Published(validation=17.2, loss=0.494), {"epochs": 10, "lr": 1e-5, "decay": 0.95}),
     "cross-entropy": Variant(Published(validation=46.5), {"loss": "ce"}),
 }
-_GRID = Search({"epochs": [8, 11, 14], "lr": [3e-4, 6e-4, 9e-4], "decay": [0.9, 0.94, 0.98]})
+_GRID = Search({"epochs": [8, 11, 14], "lr": [6e-4, 9e-4, 1.2e-3], "decay": [0.9, 0.94, 0.98]})
 experiment = Experiment("cifar10-mse", build, _VARIANTS, {"grid": _GRID})
