@@ -17,8 +17,8 @@ help: ## list these targets
 demo: $(VENV)/installed-cli,data,plot ## train a digit classifier and show what it learnt
 	$(VENV)/bin/fastnn demo
 
-test: $(VENV)/installed-test ## run every test; PYTEST_ARGS="-k conv" picks some
-	$(PYTHON) -m pytest $(PYTEST_ARGS)
+test: $(VENV)/installed-test ## run every test, two files at a time; PYTEST_ARGS="-k conv" picks some
+	$(PYTHON) -m pytest -n 2 --dist loadfile $(PYTEST_ARGS)
 
 experiments: $(VENV)/installed-cli,data,plot ## train every published network, few epochs where it takes long; compare
 	$(VENV)/bin/fastnn data get mnist
