@@ -22,6 +22,7 @@ def build(
     decay: float = 0.95,
     l2: float = 1e-3,
     hidden: int = 200,
+    output_std: float = 0.03,
 ) -> Setup:
     cifar = data.load_cifar10(root)
     train, validation = data.split(
@@ -30,9 +31,8 @@ def build(
     x, mean = data.subtract_mean(train[0])
     x_val, _ = data.subtract_mean(validation[0], mean)
     x_test, _ = data.subtract_mean(data.scale(cifar.x_test, 0, 100).reshape(-1, 3072), mean)
-    model = Sequential(
-        Linear(3072, hidden, init=init.normal(0.001)), Sigmoid(), Linear(hidden, 10, init=init.normal(0.03))
-    )
+    output = Linear(hidden, 10, init=init.normal(output_std))
+    model = Sequential(Linear(3072, hidden, init=init.normal(0.001)), Sigmoid(), output)
     return Setup(
         dataset=cifar,
         train=(x, train[1]),
