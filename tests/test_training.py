@@ -492,12 +492,12 @@ def test_history_comes_back_from_its_file(tmp_path):
         History.load(tmp_path / "history.json")
 
 
-def test_trainer_adds_less_than_10_microseconds_a_step(backend):
+def test_trainer_adds_less_than_10_microseconds_to_a_step_of_a_loop_by_hand(backend):
     examples, batch = 25_600, 64
 
     class Nothing:
         lr = 0.1
-        output = np.zeros((250, 10), np.float32)
+        output = np.zeros((batch, 10), np.float32)
 
         def forward(self, x, training=False):
             return self.output[: len(x)]
@@ -511,11 +511,27 @@ def test_trainer_adds_less_than_10_microseconds_a_step(backend):
         def parameters(self):
             return []
 
-    x, y = np.zeros((examples, 1), np.float32), np.zeros(examples, np.int64)
-    t = Trainer(Nothing(), lambda output, targets: (1.0, None), Nothing(), progress=False)
-    taken = []
-    for _ in range(5):
+    def loss(output, targets):
+        return 1.0, None
+
+    def by_hand():  # what a Trainer does for its user: shuffled batches, the loss and accuracy of each
+        order, losses, right = np.random.default_rng(0).permutation(examples), [], 0
+        for start in range(0, examples, batch):
+            rows = order[start : start + batch]
+            inputs, targets = x[rows], y[rows]
+            output = model.forward(inputs, training=True)
+            value, grad = loss(output, targets)
+            losses.append(value)
+            right += np.count_nonzero(output.argmax(axis=1) == targets)
+            model.backward(grad)
+            model.step()
+
+    def step_of(call):
         start = time.process_time()  # not wall time: a busy machine stretches that
-        t.fit(x, y, 1, batch)
-        taken.append((time.process_time() - start) / (examples / batch))
-    assert min(taken) < 10e-6, taken
+        call()
+        return (time.process_time() - start) / (examples / batch)
+
+    x, y, model = np.zeros((examples, 1), np.float32), np.zeros(examples, np.int64), Nothing()
+    t = Trainer(model, loss, model, progress=False)
+    added = [step_of(lambda: t.fit(x, y, 1, batch)) - step_of(by_hand) for _ in range(5)]
+    assert min(added) < 10e-6, added
