@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from fastnn.data.cifar import CLASS_NAMES, read_cifar_batch
-from fastnn.data.folders import DataError, data_root, first_complete
+from fastnn.data.folders import DataError, DataNotFound, data_root, first_complete
 from fastnn.data.idx import read_idx
 
 _TWO_CLASSES = (0, 8)  # airplane, ship
@@ -68,13 +68,18 @@ def load(name: str, root: str | os.PathLike[str] | None = None) -> Dataset:
     DataNotFound
         It is not there; the message says where it was looked for and how to get it.
     DataError
-        A file of it is truncated or foreign.
+        A file of it is truncated or foreign; the message says which.
     ValueError
         There is no set of this name.
     """
     if name not in _LOADERS:
         raise ValueError(f"unknown set {name!r}: choose one of {', '.join(map(repr, _LOADERS))}")
-    return _LOADERS[name](root)
+    try:
+        return _LOADERS[name](root)
+    except DataNotFound:
+        raise
+    except DataError as error:
+        raise DataError(f"{error}. Delete that file, and `fastnn data get {name}` fetches it anew") from error
 
 
 def load_mnist(root: str | os.PathLike[str] | None = None) -> Dataset:
