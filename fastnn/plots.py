@@ -12,9 +12,12 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+from fastnn.layers.atomic import write_atomically
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -40,7 +43,8 @@ def _figure(width: float, height: float) -> Figure:
 
 def _finish(figure: Figure, path: str | os.PathLike[str] | None) -> Figure:
     if path is not None:
-        figure.savefig(path, dpi=_DPI)
+        kind = Path(path).suffix[1:] or "png"
+        write_atomically(path, lambda file: figure.savefig(file, format=kind, dpi=_DPI))
     return figure
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
+collect_ignore = ["soak"]  # minutes long; `make soak` names it, which collects it all the same
 
 if importlib.util.find_spec("hypothesis"):  # tests/gpu does without
     from hypothesis import HealthCheck, settings

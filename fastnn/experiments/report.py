@@ -5,6 +5,7 @@ What is written by hand outside the markers stays.
 
 from __future__ import annotations
 
+import io
 import json
 import os
 from collections.abc import Sequence
@@ -121,12 +122,20 @@ def _picture(source: Path, page: Path, name: str) -> str:
     from PIL import Image
 
     target = page.with_suffix("") / f"{name}.png"
-    target.parent.mkdir(exist_ok=True)
     image = Image.open(source).convert("RGB")
     width = min(_WIDTH, image.width)
-    while True:
-        small = image.resize((width, round(image.height * width / image.width)), Image.Resampling.LANCZOS)
-        small.quantize(64, kmeans=1).save(target, optimize=True)
-        if target.stat().st_size <= _BYTES:
-            return f"![{name}]({target.relative_to(page.parent).as_posix()})"
+    while len(content := _png(image, width)) > _BYTES:
         width = round(0.9 * width)
+    write_atomically(target, lambda file: file.write(content))
+    return f"![{name}]({target.relative_to(page.parent).as_posix()})"
+
+
+def _png(image: Any, width: int) -> bytes:
+    """`image` scaled to `width`, in 64 colours."""
+    from PIL.Image import Resampling
+
+    height = round(image.height * width / image.width)
+    small = image.resize((width, height), Resampling.LANCZOS).quantize(64, kmeans=1)
+    content = io.BytesIO()
+    small.save(content, "png", optimize=True)
+    return content.getvalue()

@@ -9,16 +9,17 @@ from __future__ import annotations
 
 import contextlib
 import os
-import secrets
-import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
-from numpy.lib import format as npy
 
+from fastnn.layers.archive import Archive, shown
+from fastnn.layers.atomic import write_atomically
+
+_MOST_FAULTS = 20  # that a message lists: a hostile file has any number
 Found = dict[str, tuple[tuple[int, ...], Any]]
 
 
@@ -31,6 +32,8 @@ def save(path: str | os.PathLike[str], arrays: dict[str, np.ndarray]) -> None:
         The suffix is neither ``.npz`` nor ``.safetensors``.
     ImportError
         It is ``.safetensors`` and that package is not installed.
+    OSError
+        It cannot be written; see :func:`fastnn.layers.atomic.write_atomically`.
     """
     path = Path(path)
     if _suffix(path) == ".npz":
@@ -46,8 +49,8 @@ def load(path: str | os.PathLike[str], expected: dict[str, Any]) -> dict[str, np
 
     Raises
     ------
-    FileNotFoundError
-        There is no such file.
+    OSError
+        The file cannot be read; FileNotFoundError where there is none.
     ValueError
         The suffix is unknown; the file is damaged or something else; names, shapes or dtypes are not those
         expected.
@@ -65,7 +68,7 @@ def check(own: dict[str, Any], found: Found, where: str) -> None:
     differs.
     """
     faults = [f"missing {name}" for name in own if name not in found]
-    faults += [f"unknown {name}" for name in found if name not in own]
+    faults += [f"unknown {shown(name)}" for name in found if name not in own]
     for name in own.keys() & found.keys():
         shape, dtype = found[name]
         if tuple(shape) != own[name].shape:
@@ -73,7 +76,9 @@ def check(own: dict[str, Any], found: Found, where: str) -> None:
         elif dtype not in (np.float32, np.float64):
             faults.append(f"{name} has dtype {dtype}, need float32 or float64")
     if faults:
-        raise ValueError(f"{where} does not fit the model: {'; '.join(sorted(faults))}")
+        listed = sorted(faults)[:_MOST_FAULTS]
+        more = f"; and {len(faults) - len(listed)} more" if len(faults) > len(listed) else ""
+        raise ValueError(f"{where} does not fit the model: {'; '.join(listed)}{more}")
 
 
 def _suffix(path: Path) -> str:
@@ -82,62 +87,24 @@ def _suffix(path: Path) -> str:
     return path.suffix
 
 
-def write_atomically(path: Path, write: Callable[[IO[bytes]], Any]) -> None:
-    """Call ``write(file)`` on a temporary file beside `path`, flush it, and rename it to `path`.
-
-    Whoever reads `path` finds all of the old file or all of the new one.
-    """
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
-    try:
-        with open(temporary, "xb") as file:
-            write(file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-    if os.name == "posix":  # the rename itself lives in the folder's data
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
-
-
 @contextlib.contextmanager
 def _parsing(path: Path) -> Iterator[None]:
     """One clear error in the place of whatever a parser makes of a hostile file."""
     try:
         yield
     except Exception as error:
-        raise ValueError(f"{path} is not a weights file, or is damaged ({error})") from error
+        why = shown(f"{type(error).__name__}: {error}", 200)
+        raise ValueError(f"{path} is not a weights file, or is damaged ({why})") from error
 
 
 def _load_npz(path: Path, expected: dict[str, Any]) -> dict[str, np.ndarray]:
     with open(path, "rb") as file:
         with _parsing(path):
-            archive = zipfile.ZipFile(file)
-            members = {member.removesuffix(".npy"): member for member in archive.namelist()}
-            found = {name: _npy_header(archive, member) for name, member in members.items()}
+            archive = Archive(file, compressed=True)
+            found = {name: archive.header(name) if name in expected else ((), None) for name in archive.names}
         check(expected, found, str(path))
         with _parsing(path):
-            return {name: _npy_array(archive, members[name]) for name in expected}
-
-
-def _npy_header(archive: zipfile.ZipFile, member: str) -> tuple[tuple[int, ...], Any]:
-    with archive.open(member) as file:
-        read = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}[npy.read_magic(file)]
-        shape, _, dtype = read(file)
-    return shape, dtype
-
-
-def _npy_array(archive: zipfile.ZipFile, member: str) -> np.ndarray:
-    with archive.open(member) as file:
-        array = npy.read_array(file, allow_pickle=False)
-        if file.read(1):  # reading to the end is what checks the checksum, too
-            raise ValueError(f"{member} is longer than its header says")
-    return array
+            return {name: archive.array(name) for name in expected}
 
 
 def _load_safetensors(path: Path, expected: dict[str, Any]) -> dict[str, np.ndarray]:
@@ -145,6 +112,7 @@ def _load_safetensors(path: Path, expected: dict[str, Any]) -> dict[str, np.ndar
     with open(path, "rb"):  # so that a missing file is a FileNotFoundError here as well
         pass
     with _parsing(path):
+        # It maps the file, and compares the header with itself and with the file's length.
         file = safe_open(path, framework="np").__enter__()
         slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
         found = {

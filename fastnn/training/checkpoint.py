@@ -10,8 +10,6 @@ from __future__ import annotations
 
 import json
 import os
-import zipfile
-import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any
@@ -19,7 +17,8 @@ from typing import IO, Any
 import numpy as np
 
 from fastnn.backend import is_device_array
-from fastnn.layers import serialize
+from fastnn.layers import atomic
+from fastnn.layers.archive import Archive, shown
 
 _FORMAT = "fastnn checkpoint 1"
 _ARRAY = "__array__"
@@ -30,10 +29,10 @@ class CheckpointError(ValueError):
 
 
 def write_atomically(path: str | os.PathLike[str], write: Callable[[IO[bytes]], Any]) -> None:
-    """:func:`fastnn.layers.serialize.write_atomically`, into a folder that it makes where there is none."""
+    """:func:`fastnn.layers.atomic.write_atomically`, into a folder that it makes where there is none."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    serialize.write_atomically(path, write)
+    atomic.write_atomically(path, write)
 
 
 def save(path: str | os.PathLike[str], state: dict[str, Any]) -> None:
@@ -49,23 +48,23 @@ def load(path: str | os.PathLike[str]) -> dict[str, Any]:
 
     Raises
     ------
-    FileNotFoundError
-        There is no such file.
+    OSError
+        The file cannot be read; FileNotFoundError where there is none.
     CheckpointError
         The file is truncated, damaged, or something else than a checkpoint.
     """
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            if not isinstance(archive, np.lib.npyio.NpzFile):
-                raise CheckpointError(f"{path} is not a fastnn checkpoint")
-            tree = json.loads(str(archive[_ARRAY]))
+    with open(path, "rb") as file:
+        try:
+            archive = Archive(file, compressed=False)
+            arrays = {name: archive.array(name) for name in archive.names}
+            tree = json.loads(str(arrays.pop(_ARRAY)))
             if tree["format"] != _FORMAT:
-                raise CheckpointError(f"{path}: unknown format {tree['format']!r}")
-            return _attach(tree["state"], archive)
-    except CheckpointError:
-        raise
-    except (ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise CheckpointError(f"{path} is not a fastnn checkpoint, or is damaged ({error})") from error
+                raise ValueError(f"its format is {tree['format']!r:.60}, not {_FORMAT!r}")
+            return _attach(tree["state"], arrays)
+        except Exception as error:  # damaged files raise anything at all
+            why = shown(f"{type(error).__name__}: {error}", 200)
+            what = f"is not a fastnn checkpoint, or is damaged ({why}): delete it to begin again"
+            raise CheckpointError(f"{os.fspath(path)} {what}") from error
 
 
 def _detach(value: Any, name: str, arrays: dict[str, np.ndarray]) -> Any:
@@ -85,11 +84,11 @@ def _detach(value: Any, name: str, arrays: dict[str, np.ndarray]) -> Any:
     return value.item() if isinstance(value, np.generic) else value
 
 
-def _attach(value: Any, archive: Any) -> Any:
+def _attach(value: Any, arrays: dict[str, np.ndarray]) -> Any:
     if isinstance(value, dict):
         if _ARRAY in value:
-            return archive[value[_ARRAY]]
-        return {key: _attach(item, archive) for key, item in value.items()}
+            return arrays.pop(value[_ARRAY])  # each once
+        return {key: _attach(item, arrays) for key, item in value.items()}
     if isinstance(value, list):
-        return [_attach(item, archive) for item in value]
+        return [_attach(item, arrays) for item in value]
     return value

@@ -72,7 +72,9 @@ class History:
             state = json.loads(Path(path).read_bytes())
             steps = [math.nan if loss is None else float(loss) for loss in state["step_loss"]]
             known = {f.name: state[f.name] for f in fields(cls)}
-        except (ValueError, TypeError, KeyError) as error:
+            if not all(isinstance(record, dict) for record in known["epochs"]):
+                raise TypeError("an epoch's record is no object")
+        except (ValueError, TypeError, KeyError, OverflowError, RecursionError) as error:
             raise ValueError(f"{os.fspath(path)} is not a training history: {error!r}") from error
         return cls(**{**known, "step_loss": steps})
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import time
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 import numpy as np
@@ -91,7 +91,7 @@ class Run:
                 if state["plan"][name] != value:
                     theirs = state["plan"][name]
                     raise CheckpointError(f"{path} belongs to a run with {name} {theirs}, not {value}")
-            history, position = History(**state["history"]), Position(**state["position"])
+            history, position = History(**state["history"]), _position(state["position"])
             history.step_loss = history.step_loss.tolist()  # type: ignore[attr-defined]
             history.interrupted, history.stopped_early, history.diagnosis = False, False, None
             try:
@@ -101,6 +101,20 @@ class Run:
                 raise CheckpointError(f"{path} is of another model or optimiser: {error}") from error
             backend.set_stream_state(state["streams"])
             self.best, self.shuffle_seed = state["best"], state["shuffle_seed"]
-        except (KeyError, TypeError, AttributeError) as error:
+        except CheckpointError:
+            raise
+        except (KeyError, TypeError, AttributeError, ValueError, OverflowError) as error:
             raise CheckpointError(f"{path} is no training run's checkpoint ({error!r})") from error
         self.history, self.position = history, position
+
+
+def _position(state: dict[str, Any]) -> Position:
+    """The position that `state` describes; a TypeError or ValueError where it can be none."""
+    position = Position(**state)
+    for entry in fields(Position):
+        value = getattr(position, entry.name)
+        if type(value) is not int and (entry.type == "int" or type(value) is not float):
+            raise TypeError(f"{entry.name} is {value!r:.40}")
+        if entry.type == "int" and value < 0:
+            raise ValueError(f"{entry.name} is {value}")
+    return position
