@@ -1,6 +1,14 @@
 """Helpers of the tests that write hostile files."""
 
+import contextlib
+import io
+import json
+import struct
+import sys
 import tracemalloc
+import warnings
+import zipfile
+from pathlib import Path
 
 
 def write(path, content):
@@ -17,3 +25,45 @@ def peak_of(call):
         return tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
+
+
+@contextlib.contextmanager
+def little_memory(extra):
+    """While the block runs, this process gets no more than `extra` bytes more, for Python, C or Rust."""
+    if sys.platform != "linux":
+        yield
+        return
+    import resource
+
+    pages = int(Path("/proc/self/statm").read_text().split()[0])
+    soft, hard = resource.getrlimit(resource.RLIMIT_AS)
+    resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + extra, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
+
+
+def npy(shape=(1,), descr="'<f4'", content=None, *, order=False, version=1, header=None):
+    """A ``.npy`` file, its header as `shape` (a text or a tuple), `descr` and `order` or `header` say."""
+    if header is None:
+        header = f"{{'descr': {descr}, 'fortran_order': {order}, 'shape': {shape}, }}"
+    text = header.encode("latin-1") + b"\n"
+    length = struct.pack("<H" if version == 1 else "<I", len(text))
+    return b"\x93NUMPY" + bytes([version, 0]) + length + text + (bytes(4) if content is None else content)
+
+
+def npz(members, compression=zipfile.ZIP_STORED):
+    """A zip file of `members`, pairs of name and content."""
+    buffer = io.BytesIO()
+    with warnings.catch_warnings(), zipfile.ZipFile(buffer, "w", compression) as archive:
+        warnings.simplefilter("ignore")  # zipfile's word on a name that is there twice
+        for name, content in members:
+            archive.writestr(name, content)
+    return buffer.getvalue()
+
+
+def safetensors(header, content=b"", length=None):
+    """A ``.safetensors`` file; `header` is its JSON, as text or as what the text is made of."""
+    text = header if isinstance(header, bytes) else json.dumps(header).encode()
+    return struct.pack("<Q", len(text) if length is None else length) + text + content

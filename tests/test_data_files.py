@@ -103,6 +103,33 @@ def test_a_gzip_bomb_is_read_no_further_than_its_header_says(tmp_path):
     assert peak_of(read) < 1_000_000
 
 
+def test_a_sparse_file_as_long_as_its_header_says_is_not_read(tmp_path):
+    path = write(tmp_path / "file", b"\0\0\x08\x01" + struct.pack(">I", 2**32 - 1))
+    with path.open("r+b") as file:
+        file.truncate(8 + 2**32 - 1)
+
+    def read():
+        with pytest.raises(data.DataError, match="1073741824 are the most it may hold"):
+            data.read_idx(path)
+
+    read()
+    assert peak_of(read) < 200_000
+
+
+def test_numbers_of_many_bytes_take_their_room_once(tmp_path):
+    array = np.arange(2**20, dtype=np.float64)
+    path = write(tmp_path / "file", idx(array))
+    assert peak_of(lambda: data.read_idx(path)) < 1.5 * array.nbytes
+
+
+@pytest.mark.skipif(os.name != "posix", reason="devices are files on POSIX systems")
+@pytest.mark.parametrize("read", [data.read_idx, data.read_cifar_batch])
+def test_what_is_no_file_is_one_error(read, tmp_path):
+    for path in (tmp_path, "/dev/zero", "/dev/null", tmp_path / "none", tmp_path / ("long" * 100)):
+        with pytest.raises(data.DataError, match=str(path)):
+            read(path)
+
+
 def test_damaged_gzip_data_are_an_error(tmp_path):
     content = bytearray(gzip.compress(idx(np.arange(1000, dtype=np.int32))))
     for damaged in (content[:-4], content[:-8] + b"\0" * 8, content[:40] + b"\xff" * 9 + content[49:]):
@@ -138,7 +165,7 @@ def test_mnist_takes_packed_and_unpacked_files(tmp_path):
 )
 def test_idx_files_that_are_not_mnist_are_named(tmp_path, files, named):
     mnist_files(tmp_path, **files)
-    with pytest.raises(data.DataError, match=named):
+    with pytest.raises(data.DataError, match=rf"{named}.*\. Delete that file, and `fastnn data get mnist`"):
         data.load("mnist", tmp_path)
 
 
