@@ -41,6 +41,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
+from . import _cpus
 from ._atomics import add, load, pause, ring, run_task, sleep_on, store, take, yield_core
 from ._jit import inline, jit
 
@@ -275,15 +276,7 @@ def _default_threads() -> int:
         if not (text.isascii() and text.isdigit()) or int(text) < 1:
             raise ValueError(f"FASTNN_NUM_THREADS must be a positive integer, got {text!r}")
         return min(int(text), MOST_THREADS)
-    cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    try:
-        with open("/sys/fs/cgroup/cpu.max") as file:
-            quota, period = file.read().split()
-        if quota != "max":
-            cpus = min(cpus, max(1, int(quota) // int(period)))
-    except (OSError, ValueError):
-        pass
-    return min(cpus, MOST_THREADS)
+    return min(_cpus.available(), MOST_THREADS)
 
 
 _pool: _Pool | None = None
