@@ -1,4 +1,4 @@
-"""How many CPUs this process may keep busy: those of its affinity, as far as its cgroup's quota pays for them.
+"""How many CPUs this process may keep busy: those of its affinity, as far as its cgroup pays for them.
 
 A container with a quota of one CPU on a machine of 64 sees all 64. Threads for each of them would use the
 quota up within a fraction of every period, and then stand still, all of them, until the next.
