@@ -3,12 +3,17 @@
 import contextlib
 import io
 import json
+import os
+import shutil
 import struct
+import subprocess
 import sys
 import tracemalloc
 import warnings
 import zipfile
 from pathlib import Path
+
+import pytest
 
 
 def write(path, content):
@@ -67,3 +72,40 @@ def safetensors(header, content=b"", length=None):
     """A ``.safetensors`` file; `header` is its JSON, as text or as what the text is made of."""
     text = header if isinstance(header, bytes) else json.dumps(header).encode()
     return struct.pack("<Q", len(text) if length is None else length) + text + content
+
+
+class Disk:
+    """A file system of its own, of a quarter of a megabyte."""
+
+    def __init__(self, folder):
+        self.folder = folder
+
+    def fill(self, left):
+        """Take up all but `left` bytes, in pages of 4 KiB."""
+        with (self.folder / "filling").open("wb", buffering=0) as file, contextlib.suppress(OSError):
+            while True:
+                file.write(bytes(4096))
+        os.truncate(self.folder / "filling", (self.folder / "filling").stat().st_size - left)
+
+    def make_read_only(self):
+        subprocess.run(["mount", "-o", "remount,ro", str(self.folder)], check=True)
+
+    def files(self):
+        """Whatever is on it, but for what takes up the room."""
+        return sorted(path for path in self.folder.rglob("*") if path.name != "filling")
+
+
+@pytest.fixture
+def disk(tmp_path):
+    """A :class:`Disk`, where this process may mount one: as root, on Linux."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    if sys.platform != "linux" or os.geteuid() or not shutil.which("mount"):
+        pytest.skip("needs root, on Linux, to mount a small disk")
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=256k", "none", str(folder)], capture_output=True, text=True
+    )
+    if mounted.returncode:
+        pytest.skip(f"no small disk can be mounted: {mounted.stderr.strip()}")
+    yield Disk(folder)
+    subprocess.run(["umount", "--lazy", str(folder)], check=True)

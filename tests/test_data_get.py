@@ -13,6 +13,7 @@ import pytest
 
 from fastnn import data
 from fastnn.data import download
+from tests.files import disk  # noqa: F401 (a fixture)
 
 pytest.importorskip("pooch")
 NAMES = list(download._MNIST)
@@ -110,6 +111,87 @@ def test_a_root_that_cannot_be_written_is_one_error(tmp_path, server, monkeypatc
     for name in ("mnist", "cifar2"):
         with pytest.raises(data.DataError, match="could not be stored"):
             data.get(name, tmp_path / "root", progress=False)
+
+
+class Hasty(Quiet):
+    """Hangs up in the middle of every file, of which it has told the length."""
+
+    def copyfile(self, source, output):
+        content = source.read()
+        output.write(content[: len(content) // 2])
+        output.flush()
+        self.close_connection = True
+
+
+def test_a_download_cut_short_is_one_error_and_leaves_what_was_there(tmp_path, server, monkeypatch):
+    folder, _ = server
+    http = ThreadingHTTPServer(("127.0.0.1", 0), partial(Hasty, directory=folder))
+    threading.Thread(target=http.serve_forever, args=(0.05,), daemon=True).start()
+    try:
+        use_mirrors(monkeypatch, f"http://127.0.0.1:{http.server_port}/", "right")
+        (folder / "right" / "cifar-10-python.tar.gz").write_bytes(bytes(100_000))
+        for name, file in (("mnist", NAMES[0]), ("cifar10", "cifar-10-python.tar.gz")):
+            root = tmp_path / name
+            with pytest.raises(
+                data.DataError, match=f"{file} could not be downloaded.*/right/{file}: .*ncomplete"
+            ):
+                data.get(name, root, progress=False)
+            assert everything_under(root) == []
+    finally:
+        http.shutdown()
+        http.server_close()
+
+
+def test_a_full_disk_is_one_error_and_leaves_what_was_there(server, monkeypatch, disk):  # noqa: F811
+    folder, url = server
+    use_mirrors(monkeypatch, url, "right")
+    large = np.random.default_rng(0).bytes(100_000)
+    (folder / "right" / NAMES[1]).write_bytes(large)
+    monkeypatch.setitem(download._MNIST, NAMES[1], md5(large))
+    root = disk.folder / "root"
+    (root / "MNIST" / "raw").mkdir(parents=True)
+    (root / "MNIST" / "raw" / NAMES[1]).write_bytes(b"mine")
+    disk.fill(left=32768)
+    with pytest.raises(data.DataError, match=f"mnist could not be stored in {root}: .*No space left"):
+        data.get("mnist", root, progress=False)
+    assert everything_under(root) == sorted(f"MNIST/raw/{name}" for name in NAMES[:2])
+    assert (root / "MNIST" / "raw" / NAMES[1]).read_bytes() == b"mine"
+
+
+@pytest.mark.parametrize(
+    "left", [4096 * 3, 4096 * 32]
+)  # no room for the archive; for that, but not for its files
+def test_a_disk_too_small_for_an_archive_is_one_error_and_stays_clean(server, monkeypatch, disk, left):  # noqa: F811
+    folder, url = server
+    use_mirrors(monkeypatch, url, "right")
+    large = entry("cifar-10-batches-py/data_batch_1", bytes(200_000))
+    serve_archive(folder, monkeypatch, [large, entry("noise", np.random.default_rng(0).bytes(50_000))])
+    root = disk.folder / "root"
+    disk.fill(left)
+    with pytest.raises(data.DataError, match=f"cifar10 could not be stored in {root}: .*No space left"):
+        data.get("cifar10", root, progress=False)
+    assert everything_under(root) == []
+
+
+def test_a_read_only_disk_is_one_error(server, monkeypatch, disk):  # noqa: F811
+    _, url = server
+    use_mirrors(monkeypatch, url, "right")
+    disk.make_read_only()
+    for name in ("mnist", "cifar10"):
+        with pytest.raises(data.DataError, match=f"{name} could not be stored in {disk.folder}.*Read-only"):
+            data.get(name, disk.folder, progress=False)
+
+
+def test_a_folder_in_the_place_of_a_file_is_one_error_that_names_it(tmp_path, server, monkeypatch):
+    folder, url = server
+    use_mirrors(monkeypatch, url, "right")
+    serve_archive(folder, monkeypatch, GOOD)
+    for name, file in (("mnist", f"MNIST/raw/{NAMES[2]}"), ("cifar10", "cifar-10-batches-py/data_batch_3")):
+        (tmp_path / "root" / file).mkdir(parents=True)
+        with pytest.raises(data.DataError, match=f"{name} could not be stored in .*{file}"):
+            data.get(name, tmp_path / "root", progress=False)
+        assert not list((tmp_path / "root").rglob("*tmp*"))
+        assert not list((tmp_path / "root").glob(".fastnn-*"))
 
 
 def serve_archive(folder, monkeypatch, members):

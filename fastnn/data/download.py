@@ -85,15 +85,16 @@ def get(name: str, root: str | os.PathLike[str] | None = None, progress: bool = 
         import pooch
     except ImportError as error:
         raise ImportError("downloading takes pooch: pip install 'fastnn-kernels[data]'") from error
+    folder = data_root(root)
     logger = pooch.get_logger()
     level = logger.level
     logger.setLevel("INFO" if progress else "ERROR")
     try:
-        return fetchers[name](data_root(root), progress)
+        return fetchers[name](folder, progress)
     except DataError:
         raise
     except OSError as error:
-        raise DataError(f"{name} could not be stored: {error}") from error
+        raise DataError(f"{name} could not be stored in {folder}: {error}") from error
     finally:
         logger.setLevel(level)
 
