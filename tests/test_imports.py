@@ -23,6 +23,7 @@ LAZY = (
     "pooch",
     "tqdm",
     "safetensors",
+    "onnx",
     "optuna",
 )
 
