@@ -282,9 +282,13 @@ def test_an_error_of_an_operator_says_which_node_it_was() -> None:
 def test_an_invalid_model_is_onnxs_own_error() -> None:
     with pytest.raises(onnx.checker.ValidationError):
         onnx_backend.prepare(model([node("Relu", "nowhere")], {"x": [3]}))
-    wrong = model([node("Gemm", "x w")], {"x": [2, 3], "w": [4, 5]})
-    with pytest.raises(onnx.shape_inference.InferenceError):
-        onnx_backend.prepare(wrong)
+
+
+def test_operands_of_two_float_types_are_an_error() -> None:
+    x = normal(2, 2)
+    for kind, inputs in (("Add", [x, x.astype(np.float64)]), ("Gemm", [x, x, x.astype(np.float64)])):
+        with pytest.raises(TypeError, match="float32 and float64"):
+            onnx_backend.run_node(node(kind, "x y z"[: 2 * len(inputs) - 1]), inputs)
 
 
 def test_sparse_weights_are_refused_by_name() -> None:

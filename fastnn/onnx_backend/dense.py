@@ -26,6 +26,7 @@ def gemm(node: Node) -> Callable[..., Any]:
         out = F.linear(a, b)
         out *= alpha
         if c is not None:
+            _check_same_dtype(out, c)
             out += beta * c
         return out
 
@@ -54,13 +55,24 @@ def _product(a: Array, b: Array) -> Array:
     return out
 
 
+def _check_same_dtype(a: Array, b: Array) -> None:
+    """TypeError where NumPy would convert one of them, which ONNX does not."""
+    if a.dtype != b.dtype:
+        raise TypeError(f"the operands must have one dtype, not {a.dtype} and {b.dtype}")
+
+
 def _arithmetic(function: Callable[[Array, Array], Array]) -> Callable[[Node], Callable[..., Any]]:
     def build(node: Node) -> Callable[..., Any]:
         node.attribute("broadcast", 0)  # of version 6, as is axis
         axis = node.attribute("axis", None)  # where in a the axes of b are; not given, at the end
-        if axis is None:
-            return function
-        return lambda a, b: function(a, b.reshape(b.shape + (1,) * (a.ndim - axis % a.ndim - b.ndim)))
+
+        def compute(a: Array, b: Array) -> Array:
+            _check_same_dtype(a, b)
+            if axis is not None:
+                b = b.reshape(b.shape + (1,) * (a.ndim - axis % a.ndim - b.ndim))
+            return function(a, b)
+
+        return compute
 
     return build
 
