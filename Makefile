@@ -3,7 +3,7 @@
 
 MAKEFLAGS += --silent --no-builtin-rules
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-gpu experiments bench bench-peers bench-limits bench-gpu gpu lint clean
+.PHONY: help demo test soak fuzz test-gpu experiments bench bench-peers bench-limits bench-gpu gpu lint clean
 
 VENV := .venv
 PYTHON := $(VENV)/bin/python
@@ -19,6 +19,13 @@ demo: $(VENV)/installed-cli,data,plot ## train a digit classifier and show what 
 
 test: $(VENV)/installed-test ## run every test, two files at a time; PYTEST_ARGS="-k conv" picks some
 	$(PYTHON) -m pytest -n 2 --dist loadfile $(PYTEST_ARGS)
+
+soak: $(VENV)/installed-test ## the tests that take minutes: kills, threads and processes, arrays of gigabytes
+	$(PYTHON) -m pytest tests/soak -rs --durations=8 $(PYTEST_ARGS)
+
+fuzz: $(VENV)/installed-test ## feed every reader of files hostile input for FUZZ_SECONDS (60) each, by atheris
+	$(PYTHON) -m pip install -qq --disable-pip-version-check --only-binary :all: atheris || true
+	$(PYTHON) -m tests.fuzz --seconds $(or $(FUZZ_SECONDS),60) $(FUZZ_ARGS)
 
 experiments: $(VENV)/installed-cli,data,plot ## train every published network, few epochs where it takes long; compare
 	$(VENV)/bin/fastnn data get mnist
