@@ -200,6 +200,7 @@ def test_medians_of_finished_runs_are_set_beside_the_published_figures(tmp_path)
     assert row().here.test == pytest.approx(93.78)  # 95.28 less 1.5
     assert row().reproduced is True
     assert "11.0x" in row().cells()
+    assert results.together([row(), *results.rows(tmp_path / "elsewhere")]) == (8.0, 87.94)
     leave("worse", 0.9377, 2, finished="2026-01-02")
     assert row().reproduced is False
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from fastnn.experiments.base import get
-from fastnn.experiments.results import COLUMNS, Row
+from fastnn.experiments.results import COLUMNS, Row, together
 from fastnn.training.checkpoint import write_atomically
 
 BEGIN, END = "<!-- fastnn experiments --write PAGE: from here -->", "<!-- to here -->"
@@ -45,7 +45,7 @@ def write(rows: Sequence[Row], out: str | os.PathLike[str], page: str | os.PathL
     if not begin or not end:
         raise ValueError(f"{page} needs the lines {BEGIN} and {END}, between which to write")
     lines = _table(COLUMNS, [row.cells() for row in rows])
-    lines += _conditions(rows)
+    lines += _together(rows) + _conditions(rows)
     for row in rows:
         if row.runs:
             lines += _section(row, page)
@@ -58,6 +58,15 @@ def write(rows: Sequence[Row], out: str | os.PathLike[str], page: str | os.PathL
 def _table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
     lines = ["| " + " | ".join(columns) + " |", "|---|---" + "|---:" * (len(columns) - 2) + "|"]
     return lines + ["| " + " | ".join(cells) + " |" for cells in rows]
+
+
+def _together(rows: Sequence[Row]) -> list[str]:
+    """How the times of all runs compare whose time was published."""
+    here, published = together(rows)
+    if not here:
+        return []
+    faster = f"{published / here:.1f} times as fast"
+    return ["", f"All runs with a published time, once: {here:.0f} s, published {published:.0f} s; {faster}."]
 
 
 def _conditions(rows: Sequence[Row]) -> list[str]:

@@ -100,6 +100,12 @@ def rows(folder: str | os.PathLike[str]) -> list[Row]:
     return table
 
 
+def together(rows: Iterable[Row]) -> tuple[float, float]:
+    """The seconds here and the published ones, of all rows that have both, each of them run once."""
+    timed = [row for row in rows if row.full and row.published.seconds is not None]
+    return sum(row.here.seconds or 0 for row in timed), sum(row.published.seconds or 0 for row in timed)
+
+
 def _finished(folder: Path) -> Iterable[dict[str, Any]]:
     """The results below `folder` of runs that came to their end, the latest last."""
     paths = folder.rglob("result.json")
