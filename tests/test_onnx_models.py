@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import warnings
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -150,20 +151,10 @@ def test_a_window_moves_as_in_onnx_runtime(operator: str, window: str, backend: 
     np.testing.assert_allclose(out, expected, rtol=1e-5, atol=1e-5)
 
 
-def export(network: Any, x: Any, **options: Any) -> onnx.ModelProto:
-    """A network of PyTorch's as its exporter writes it: the older one, which needs no other package."""
+@cache
+def exported(any_batch: bool) -> tuple[Any, onnx.ModelProto]:
+    """A network of PyTorch's, and what its exporter makes of it (the older one, which needs nothing more)."""
     import torch
-
-    file = io.BytesIO()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of its age
-        torch.onnx.export(network, (x,), file, dynamo=False, opset_version=20, input_names=["x"], **options)
-    return onnx.load_from_string(file.getvalue())
-
-
-@pytest.mark.parametrize("any_batch", [False, True])
-def test_a_network_that_pytorch_exports_gives_what_it_gives_there(any_batch: bool, backend: str) -> None:
-    torch = pytest.importorskip("torch")
     from torch import nn
 
     class View(nn.Module):
@@ -188,12 +179,25 @@ def test_a_network_that_pytorch_exports_gives_what_it_gives_there(any_batch: boo
     )  # fmt: skip
     with torch.no_grad():
         network(torch.from_numpy(images(32)))  # the statistics of normalisation, no longer 0 and 1
-        network.eval()
-        axes = {"dynamic_axes": {"x": {0: "n"}}} if any_batch else {}
-        prepared = onnx_backend.prepare(export(network, torch.from_numpy(images(5)), **axes))
-        for count in (5, 2) if any_batch else (5,):
-            (out,) = prepared.run({"x": images(count)})
-            np.testing.assert_allclose(out, network(torch.from_numpy(images(count))), rtol=1e-5, atol=1e-6)
+    network.eval()
+    file, axes = io.BytesIO(), {"dynamic_axes": {"x": {0: "n"}}} if any_batch else {}
+    x = torch.from_numpy(images(5))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of the exporter's age
+        torch.onnx.export(network, (x,), file, dynamo=False, opset_version=20, input_names=["x"], **axes)
+    return network, onnx.load_from_string(file.getvalue())
+
+
+@pytest.mark.parametrize("any_batch", [False, True])
+def test_a_network_that_pytorch_exports_gives_what_it_gives_there(any_batch: bool, backend: str) -> None:
+    torch = pytest.importorskip("torch")
+    network, model = exported(any_batch)
+    prepared = onnx_backend.prepare(model)
+    for count in (5, 2) if any_batch else (5,):
+        (out,) = prepared.run({"x": images(count)})
+        with torch.no_grad():
+            expected = network(torch.from_numpy(images(count)))
+        np.testing.assert_allclose(out, expected, rtol=1e-5, atol=1e-6)
 
 
 def test_a_model_in_float64_is_computed_in_float64() -> None:

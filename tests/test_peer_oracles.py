@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import assume, given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
@@ -49,6 +49,7 @@ def both(ours: Any, theirs: Any) -> tuple[Any, Any] | None:
 
 
 @on_each_backend
+@settings(max_examples=20)
 @given(sizes, kernels, pairs, paddings, pairs, channels, parity.dtypes, parity.layouts)
 def test_conv2d_and_its_gradients_are_pytorchs(
     backend: str, size, kernel, stride, padding, dilation, channels, dtype, layout
@@ -80,6 +81,7 @@ def test_conv2d_and_its_gradients_are_pytorchs(
 
 
 @on_each_backend
+@settings(max_examples=20)
 @given(sizes, kernels, pairs, paddings, pairs, parity.dtypes)
 def test_im2col_and_col2im_are_pytorchs_unfold_and_fold(
     backend: str, size, kernel, stride, padding, dilation, dtype
@@ -104,6 +106,7 @@ def test_im2col_and_col2im_are_pytorchs_unfold_and_fold(
 
 
 @on_each_backend
+@settings(max_examples=20)
 @given(sizes, kernels, pairs, paddings, pairs, st.booleans(), parity.dtypes, parity.layouts)
 def test_max_pool2d_and_its_gradient_are_pytorchs(
     backend: str, size, kernel, stride, padding, dilation, ceil_mode, dtype, layout
@@ -131,6 +134,7 @@ def test_max_pool2d_and_its_gradient_are_pytorchs(
 
 
 @on_each_backend
+@settings(max_examples=20)
 @given(sizes, kernels, pairs, paddings, st.booleans(), st.booleans(), parity.dtypes, parity.layouts)
 def test_avg_pool2d_and_its_gradient_are_pytorchs(
     backend: str, size, kernel, stride, padding, ceil_mode, include, dtype, layout
@@ -155,6 +159,7 @@ def test_avg_pool2d_and_its_gradient_are_pytorchs(
 
 
 @on_each_backend
+@settings(max_examples=20)
 @given(sizes, kernels, pairs, paddings, pairs)
 def test_poolings_are_scipys_filters_at_every_stride(
     backend: str, size, kernel, stride, padding, dilation
