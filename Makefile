@@ -20,6 +20,9 @@ demo: $(VENV)/installed-cli,data,plot ## train a digit classifier and show what 
 test: $(VENV)/installed-test ## run every test, two files at a time; PYTEST_ARGS="-k conv" picks some
 	$(PYTHON) -m pytest -n 2 --dist loadfile $(PYTEST_ARGS)
 
+test-matrix: ## the tests on the oldest and the newest Python, NumPy and Numba that are supported
+	python3 tests/matrix.py $(MATRIX_ARGS)
+
 soak: $(VENV)/installed-test ## the tests that take minutes: kills, threads and processes, arrays of gigabytes
 	$(PYTHON) -m pytest tests/soak -rs --durations=8 $(PYTEST_ARGS)
 
