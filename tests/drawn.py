@@ -249,7 +249,12 @@ def draw_batch_norm(d: Draw) -> Drawn:
 
 def draw_dropout(d: Draw) -> Drawn:
     x = d.array(8192 * d.whole(1, 2) + d.whole(-5, 5)) if d.whole(0, 9) == 0 else d.anything()
-    return d.backend.random.dropout, (x, 0.3, d.whole(0, 2**40), d.whole(0, 2**40))
+    kernel = d.backend.random.dropout if d.flag() else d.backend.random.dropout_backward
+    return kernel, (x, 0.3, d.whole(0, 2**40), d.whole(0, 2**40))
+
+
+def draw_flatten(d: Draw) -> Drawn:
+    return d.backend.linear.flatten, (d.anything(),)
 
 
 def optimiser(name: str, states: int, *numbers: Any) -> Callable[[Draw], Drawn]:
@@ -272,6 +277,7 @@ def optimiser(name: str, states: int, *numbers: Any) -> Callable[[Draw], Drawn]:
 KERNELS: Calls = {
     "linear": draw_linear,
     "linear_backward": draw_linear_backward,
+    "flatten": draw_flatten,
     "conv2d": draw_conv2d,
     "conv2d_backward": draw_conv2d_backward,
     "conv2d_max_pool2d": draw_conv_pool,

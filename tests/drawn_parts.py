@@ -1,4 +1,5 @@
-"""Calls as those of ``drawn.py``, of parts of the CPU kernels: those masked by hand, lane for lane."""
+"""Calls as those of ``drawn.py``, only for the CPU: of parts of its kernels, masked by hand; and
+of kernels with operands so large, or of such shapes, that they take another way."""
 
 from __future__ import annotations
 
@@ -9,6 +10,7 @@ import numpy as np
 from fastnn.kernels.cpu._jit import jit
 from fastnn.kernels.cpu._turn import turn_all
 from fastnn.kernels.cpu._windows import passes
+from fastnn.kernels.cpu.tile import lanes as lanes_of
 from fastnn.kernels.cpu.tile import panels
 from tests.drawn import Calls, Draw, Drawn
 
@@ -88,3 +90,65 @@ def draw_turn(d: Draw) -> Drawn:
 
 
 PARTS: Calls = {"panel": draw_panel, "window": draw_window, "turn": draw_turn}
+
+
+def large_product(d: Draw) -> tuple[int, int, int]:
+    """Rows, terms and columns of a product that may be packed, copied or cut, as ``linear.py`` says."""
+    rows = (d.whole(60, 150), d.whole(256, 400), d.whole(768, 900))[d.whole(0, 2)]
+    columns = (d.whole(30, 60), d.whole(60, 250), 256, d.whole(257, 300))[d.whole(0, 3)]
+    return rows, d.whole(150, 400) if d.flag() else d.whole(900, 1500), columns
+
+
+def draw_large_linear(d: Draw) -> Drawn:
+    rows, terms, columns = large_product(d)
+    operands = (d.array(rows, terms), d.array(terms, columns), d.array(columns) if d.flag() else None)
+    return d.backend.linear.linear, (*operands, (None, "relu", "tanh")[d.whole(0, 2)])
+
+
+def draw_large_linear_backward(d: Draw) -> Drawn:
+    """Either of the gradients is the large product."""
+    rows, terms, columns = large_product(d)
+    n, k, m = (terms, rows, columns) if d.flag() else (rows, columns, terms)
+    operands = (d.array(n, m), d.array(n, k), d.array(k, m))
+    return d.backend.linear.linear_backward, (*operands, True)
+
+
+def draw_3x3(d: Draw) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+    """Images of whole vectors of channels, with enough tiles for ``_winograd.py``."""
+    inputs, outputs = (lanes_of(4) * d.whole(1, 2) for _ in "IO")
+    height, width = (4 * d.whole(1, 4) - d.whole(0, 1) for _ in "HW")
+    tiles = -(-height // 4) * -(-width // 4)
+    x = d.image(-(-64 // tiles) + d.whole(0, 2), inputs, height, width)
+    return x, d.array(outputs, inputs, 3, 3), d.array(outputs) if d.flag() else None
+
+
+PLAIN = ((1, 1), (1, 1), (1, 1), 1)  # stride, padding, dilation, groups: images keep their size
+
+
+def draw_conv_3x3(d: Draw) -> Drawn:
+    return d.backend.conv.conv2d, (*draw_3x3(d), *PLAIN, (None, "relu", "tanh")[d.whole(0, 2)])
+
+
+def draw_conv_3x3_backward(d: Draw) -> Drawn:
+    x, weight, _ = draw_3x3(d)
+    grad = d.image(len(x), len(weight), *x.shape[2:])
+    return d.backend.conv.conv2d_backward, (grad, x, weight, *PLAIN, True)
+
+
+def draw_conv_pool_3x3(d: Draw) -> Drawn:
+    pooling = (2, 2), (2, 2), (0, 0), (1, 1), False
+    return d.backend.conv_pool.conv2d_max_pool2d, (
+        *draw_3x3(d),
+        PLAIN,
+        pooling,
+        (None, "relu")[d.whole(0, 1)],
+    )
+
+
+WAYS: Calls = {
+    "linear, large": draw_large_linear,
+    "linear_backward, large": draw_large_linear_backward,
+    "conv2d, 3 x 3": draw_conv_3x3,
+    "conv2d_backward, 3 x 3": draw_conv_3x3_backward,
+    "conv2d_max_pool2d, 3 x 3": draw_conv_pool_3x3,
+}

@@ -63,30 +63,31 @@ def _statistics(pool, x, sums, mean, variance):
     variance /= rows
 
 
+# The mean is taken off each number first: off its multiple, one infinity might be taken off another.
 @inline
-def _affine_rows(t, parts, x, out, scale, shift):
+def _affine_rows(t, parts, x, out, mean, scale, bias):
     rows = x.shape[0]
     for i in range(t * rows // parts, (t + 1) * rows // parts):
         for c in range(x.shape[1]):
-            out[i, c] = x[i, c] * scale[c] + shift[c]
+            out[i, c] = (x[i, c] - mean[c]) * scale[c] + bias[c]
 
 
 @jit
-def _affine(pool, parts, x, out, scale, shift):
-    parallel_for(pool, parts, _affine_rows, (parts, x, out, scale, shift))
+def _affine(pool, parts, x, out, mean, scale, bias):
+    parallel_for(pool, parts, _affine_rows, (parts, x, out, mean, scale, bias))
 
 
 @inline
-def _gradient_rows(t, parts, grad, x, out, scale, slope, shift):
+def _gradient_rows(t, parts, grad, x, out, mean, scale, slope, shift):
     rows = x.shape[0]
     for i in range(t * rows // parts, (t + 1) * rows // parts):
         for c in range(x.shape[1]):
-            out[i, c] = grad[i, c] * scale[c] + x[i, c] * slope[c] + shift[c]
+            out[i, c] = ((grad[i, c] - shift[c]) - (x[i, c] - mean[c]) * slope[c]) * scale[c]
 
 
 @jit
-def _gradient(pool, parts, grad, x, out, scale, slope, shift):
-    parallel_for(pool, parts, _gradient_rows, (parts, grad, x, out, scale, slope, shift))
+def _gradient(pool, parts, grad, x, out, mean, scale, slope, shift):
+    parallel_for(pool, parts, _gradient_rows, (parts, grad, x, out, mean, scale, slope, shift))
 
 
 @jit
@@ -110,7 +111,7 @@ def _matrix(x):
 def batch_norm(x, weight, bias, running_mean, running_var, training, momentum, eps):
     matrix, restore = _matrix(x)
     rows, channels = matrix.shape
-    if training:
+    if training and rows:
         mean, variance = np.empty(channels), np.empty(channels)
         _statistics(pool(), matrix, np.empty((_PARTS, 2, channels)), mean, variance)
         running_mean += momentum * (mean - running_mean)
@@ -118,11 +119,11 @@ def batch_norm(x, weight, bias, running_mean, running_var, training, momentum, e
     else:
         mean, variance = running_mean.astype(np.float64), running_var.astype(np.float64)
     inv_std = 1 / np.sqrt(variance + eps)
-    scale = inv_std * weight
-    out = empty(matrix.shape, x.dtype)
     dtype = x.dtype
-    _affine(pool(), _PARTS, matrix, out, scale.astype(dtype), (bias - mean * scale).astype(dtype))
-    return restore(out), mean.astype(dtype), inv_std.astype(dtype)
+    mean, scale = mean.astype(dtype), (inv_std * weight).astype(dtype)
+    out = empty(matrix.shape, dtype)
+    _affine(pool(), _PARTS, matrix, out, mean, scale, plain(bias))
+    return restore(out), mean, inv_std.astype(dtype)
 
 
 def batch_norm_backward(grad, x, weight, mean, inv_std, training, input_grad, out=None):
@@ -142,11 +143,13 @@ def batch_norm_backward(grad, x, weight, mean, inv_std, training, input_grad, ou
     grad_bias[...] = total
     if not input_grad:
         return None, grad_weight, grad_bias
-    # dx = w/std (dy - [mean dy + xhat mean(dy xhat)]), the bracket only where the batch made the statistics
-    scale = inv_std.astype(np.float64) * weight
-    slope = -scale * inv_std * product / max(rows, 1) if training else zeros
-    shift = -scale * total / max(rows, 1) - slope * mean if training else zeros
+    # dx = w/std (dy - mean dy - xhat mean(dy xhat)), the means only where the batch made the statistics
+    scale = (inv_std.astype(np.float64) * weight).astype(dtype)
     result = empty(matrix.shape, dtype)
-    arguments = (scale.astype(dtype), slope.astype(dtype), shift.astype(dtype))
-    _gradient(pool(), _PARTS, grad_matrix, matrix, result, *arguments)
+    if training:
+        slope, shift = ((v / max(rows, 1)).astype(dtype) for v in (inv_std * product, total))
+        _gradient(pool(), _PARTS, grad_matrix, matrix, result, plain(mean), scale, slope, shift)
+    else:
+        nothing = np.zeros(channels, dtype)
+        _affine(pool(), _PARTS, grad_matrix, result, nothing, scale, nothing)
     return restore(result), grad_weight, grad_bias

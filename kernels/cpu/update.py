@@ -51,11 +51,17 @@ def _part(table, chunks, t, column, real):
 
 
 @inline
+def _slope(g, decay, w):
+    """The gradient with weight decay: not always, since 0 times an infinite parameter would be NaN."""
+    return g + decay * w if decay != 0 else g
+
+
+@inline
 def _sgd_chunk(t, table, chunks, lr, momentum, keep, decay, nesterov, first):
     w, g = _part(table, chunks, t, 0, lr), _part(table, chunks, t, 1, lr)
     if table.shape[1] == 2:
         for i in range(w.size):
-            w[i] -= lr * (g[i] + decay * w[i])
+            w[i] -= lr * _slope(g[i], decay, w[i])
         return
     v = _part(table, chunks, t, 2, lr)
     if first:  # the first velocity is the step itself, whatever the buffer held
@@ -63,12 +69,12 @@ def _sgd_chunk(t, table, chunks, lr, momentum, keep, decay, nesterov, first):
     old, new = (like(lr, 0), like(lr, 1)) if first else (momentum, keep)
     if nesterov:
         for i in range(w.size):
-            step = g[i] + decay * w[i]
+            step = _slope(g[i], decay, w[i])
             v[i] = old * v[i] + new * step
             w[i] -= lr * (step + momentum * v[i])
     else:
         for i in range(w.size):
-            v[i] = old * v[i] + new * (g[i] + decay * w[i])
+            v[i] = old * v[i] + new * _slope(g[i], decay, w[i])
             w[i] -= lr * v[i]
 
 
@@ -91,7 +97,7 @@ def _adam_chunk(t, table, chunks, lr, beta1, beta2, rest1, rest2, eps, decay, sh
     m, v = _part(table, chunks, t, 2, lr), _part(table, chunks, t, 3, lr)
     for i in range(w.size):
         weight = w[i] * shrink
-        slope = g[i] + decay * weight
+        slope = _slope(g[i], decay, weight)
         m[i] = beta1 * m[i] + rest1 * slope
         v[i] = beta2 * v[i] + rest2 * slope * slope
         w[i] = weight - lr * m[i] / (np.sqrt(v[i]) * root + eps)
@@ -117,13 +123,13 @@ def _rmsprop_chunk(t, table, chunks, lr, alpha, rest, eps, decay, momentum):
     w, g, v = _part(table, chunks, t, 0, lr), _part(table, chunks, t, 1, lr), _part(table, chunks, t, 2, lr)
     if table.shape[1] == 3:
         for i in range(w.size):
-            slope = g[i] + decay * w[i]
+            slope = _slope(g[i], decay, w[i])
             v[i] = alpha * v[i] + rest * slope * slope
             w[i] -= lr * slope / (np.sqrt(v[i]) + eps)
         return
     b = _part(table, chunks, t, 3, lr)
     for i in range(w.size):
-        slope = g[i] + decay * w[i]
+        slope = _slope(g[i], decay, w[i])
         v[i] = alpha * v[i] + rest * slope * slope
         b[i] = momentum * b[i] + slope / (np.sqrt(v[i]) + eps)
         w[i] -= lr * b[i]

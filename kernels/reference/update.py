@@ -119,8 +119,8 @@ def adam(
             param *= 1 - lr * weight_decay
         elif weight_decay:
             grad = grad + weight_decay * param
-        np.subtract(grad, m, out=scratch)
-        scratch *= 1 - beta1
+        np.multiply(grad, 1 - beta1, out=scratch)
+        m *= beta1
         m += scratch
         np.multiply(grad, grad, out=scratch)
         scratch *= 1 - beta2
