@@ -22,7 +22,7 @@ def build(
     decay: float = 0.95,
     l2: float = 1e-3,
     hidden: int = 200,
-    output_std: float = 0.03,
+    output_std: float = 0.02,
 ) -> Setup:
     cifar = data.load_cifar10(root)
     train, validation = data.split(
