@@ -12,7 +12,7 @@ from fastnn.functional._check import (
 )
 from fastnn.functional.conv import check_channels, place_operands
 from fastnn.functional.conv import plan as plan_convolution
-from fastnn.functional.pool import checked_indices
+from fastnn.functional.pool import check_countable, checked_indices
 from fastnn.functional.pool import plan as plan_pooling
 
 IntPair = int | Pair
@@ -64,6 +64,7 @@ def conv2d_max_pool2d(
     _, *convolution, between = plan_convolution(x.shape[2:], weight.shape[2:], stride, padding, dilation)
     options = (pool_size, pool_stride, pool_padding, pool_dilation, ceil_mode)
     *window, _ = plan_pooling(between, *options, _WINDOW)
+    check_countable(between)
     return backend.conv_pool.conv2d_max_pool2d(
         x, weight, bias, (*convolution, groups), (*window, bool(ceil_mode)), activation
     )

@@ -77,6 +77,14 @@ def plan(
     return _plan_cached.__wrapped__(size, kernel_size, stride, padding, dilation, bool(ceil_mode), names)
 
 
+def check_countable(size: tuple[int, ...]) -> None:
+    """ValueError if an image of `size` has more pixels than the int32 indices of its maxima can name."""
+    if size[0] * size[1] > 2**31:
+        raise ValueError(
+            f"an image of {size[0]} x {size[1]} pixels has more than int32 indices can name: cut it"
+        )
+
+
 def _image_shape(name: str, shape: tuple[int, ...]) -> tuple[int, ...]:
     """`shape` as a tuple; ValueError unless it has four axes."""
     if len(shape) != 4:
@@ -124,10 +132,11 @@ def max_pool2d(
     TypeError
         `x` is not a float32 or float64 array, or an option is no int or pair of ints.
     ValueError
-        `x` has not four axes, or a window does not fit the padded image.
+        `x` has not four axes, a window does not fit the padded image, or this has more than 2³¹ pixels.
     """
     backend, (x,) = place(("x",), x)
     size = _image_shape("the shape of x", x.shape)[2:]
+    check_countable(size)
     kernel_size, stride, padding, dilation, _ = plan(size, kernel_size, stride, padding, dilation, ceil_mode)
     out, indices = backend.pool.max_pool2d(x, kernel_size, stride, padding, dilation, bool(ceil_mode))
     return (out, indices) if return_indices else out
