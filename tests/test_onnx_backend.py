@@ -300,6 +300,47 @@ def test_sparse_weights_are_refused_by_name() -> None:
         onnx_backend.prepare(given)
 
 
+def test_weights_in_another_file_are_not_read_from_where_the_model_says(tmp_path: Path) -> None:
+    given = model([node("Add", "x w")], {"x": [3]}, constants={"w": normal(3)})
+    onnx.save(given, tmp_path / "m.onnx", save_as_external_data=True, location="w.bin", size_threshold=0)
+    (out,) = onnx_backend.prepare(onnx.load(tmp_path / "m.onnx")).run([np.zeros(3, np.float32)])
+    np.testing.assert_array_equal(out, normal(3))
+    unread = onnx.load(tmp_path / "m.onnx", load_external_data=False)
+    with pytest.raises(ValueError, match=r"'w' lie in another file: onnx\.load"):
+        onnx_backend.prepare(unread)
+
+
+@pytest.mark.parametrize("shape", [(), (1,), (4,), (3, 1), (1, 4), (3, 4)])
+@pytest.mark.parametrize(("alpha", "beta"), [(1.0, 1.0), (1.0, 0.5), (0.5, 1.0), (2.0, 0.0)])
+def test_gemm_scales_its_product_and_its_bias(shape: tuple[int, ...], alpha: float, beta: float) -> None:
+    a, b, c = normal(3, 2), normal(2, 4), normal(*shape)
+    (out,) = onnx_backend.run_node(node("Gemm", "a b c", alpha=alpha, beta=beta), [a, b, c])
+    np.testing.assert_allclose(out, alpha * (a @ b) + beta * c, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("shape", "wanted", "allowzero", "expected"),
+    [
+        ((2, 3, 4), (2, -1), 0, (2, 12)),
+        ((2, 3, 4), (3, -1), 0, (3, 8)),
+        ((2, 3, 4), (0, -1), 0, (2, 12)),
+        ((2, 3, 4), (0, 0, 2, -1), 0, (2, 3, 2, 2)),
+        ((0, 3, 4), (0, -1), 0, (0, 12)),
+        ((0, 3), (3, 0), 1, (3, 0)),
+        ((), (1, -1), 0, (1, 1)),
+        ((1, 1), (), 0, ()),
+    ],
+)
+def test_reshape_keeps_the_order_of_the_logical_axes(
+    shape: tuple[int, ...], wanted: tuple[int, ...], allowzero: int, expected: tuple[int, ...], backend: str
+) -> None:
+    x = np.asfortranarray(normal(*shape))
+    (out,) = onnx_backend.run_node(
+        node("Reshape", "x shape", allowzero=allowzero), [x, np.array(wanted, np.int64)]
+    )
+    np.testing.assert_array_equal(out, x.reshape(expected))
+
+
 def test_a_function_that_the_model_defines_is_run_as_its_nodes() -> None:
     opsets = [helper.make_opsetid("", 21)]
     twice = helper.make_function("mine", "Twice", ["a"], ["b"], [node("Add", "a a", "b")], opsets)

@@ -11,7 +11,7 @@ import onnx
 from fastnn.backend import get_backend, is_device_array
 from fastnn.layers import Flatten
 from fastnn.onnx_backend.dense import as_matrix
-from fastnn.onnx_backend.node import FLOATS, Array, Node, operator
+from fastnn.onnx_backend.node import FLOATS, Array, Node, check_inside, operator
 
 
 @operator("Identity", 1, 13, 14, 16, 19, 21, 23, 24, 25, floats=False)
@@ -23,6 +23,7 @@ def identity(node: Node) -> Callable[..., Any]:
 def constant(node: Node) -> Callable[..., Any]:
     tensor = node.attribute("value", None)
     if tensor is not None:
+        check_inside(tensor, f"node {node.label!r}")
         array = onnx.numpy_helper.to_array(tensor)
         return lambda: array
     for name, dtype in (("float", np.float32), ("int", np.int64)):
@@ -52,7 +53,7 @@ def reshape(node: Node) -> Callable[..., Any]:
         sizes = _numbers(shape)
         if not zero_is_zero:
             sizes = [size or x.shape[axis] for axis, size in enumerate(sizes)]
-        if len(sizes) == 2 and sizes[0] == len(x) and sizes[1] == -1 and x.dtype in FLOATS:
+        if len(sizes) == 2 and sizes[1] == -1 and x.shape[:1] == (sizes[0],) and x.dtype in FLOATS:
             return Flatten()(x)
         return x.reshape(sizes)
 

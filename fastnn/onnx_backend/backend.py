@@ -12,7 +12,7 @@ import onnx.onnx_cpp2py_export.checker as onnx_checker
 from onnx.backend.base import Backend, BackendRep
 
 from fastnn.backend import available_backends, is_device_array
-from fastnn.onnx_backend.node import TRAINING, UnsupportedModel
+from fastnn.onnx_backend.node import TRAINING, UnsupportedModel, check_inside
 from fastnn.onnx_backend.program import Program, Values
 
 Shape = tuple[int | str, ...]  # declared: a number for a length that is fixed, a name or "?" for another
@@ -29,6 +29,8 @@ class PreparedModel(BackendRep):
     """
 
     def __init__(self, model: onnx.ModelProto, device: str) -> None:
+        for tensor in model.graph.initializer:
+            check_inside(tensor, f"initializer {tensor.name!r}")
         # Not with full_check: the shapes that infers of poolings with ceil_mode are wrong before opset 22.
         onnx.checker.check_model(model)
         if model.functions:
@@ -141,6 +143,8 @@ class FastnnBackend(Backend):
             fastnn has not an operator of the model, or not all that the model asks of it.
         onnx.checker.ValidationError
             The model is no valid one.
+        ValueError
+            Its weights lie in another file and have not been read.
         fastnn.BackendUnavailable
             `device` is "CUDA", and there is none; the message says what to install.
         """

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import onnx
+import onnx.external_data_helper
 
 Array = Any  #: numpy.ndarray or cupy.ndarray
 FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
@@ -132,3 +133,11 @@ def _value(attribute: onnx.AttributeProto) -> Any:
     """An attribute's value, with str for the bytes that ONNX keeps."""
     value = onnx.helper.get_attribute_value(attribute)
     return value.decode() if isinstance(value, bytes) else value
+
+
+def check_inside(tensor: onnx.TensorProto, what: str) -> None:
+    """ValueError where the values of a tensor lie in a file: it must not be whatever path a model names."""
+    if onnx.external_data_helper.uses_external_data(tensor):
+        raise ValueError(
+            f"the values of {what} lie in another file: onnx.load(path) reads them beside the model"
+        )
