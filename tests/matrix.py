@@ -1,9 +1,9 @@
 """The tests on the oldest and the newest Python, NumPy and Numba that are supported: ``make test-matrix``.
 
-Each row gets a virtual environment of its own below ``out/matrix`` and the project as a wheel, so that nothing of a
-checkout helps, and runs the tests against what is installed there. Left out are the tests that need more than that:
-of the CUDA sources (compiled by wheels of one age), of ONNX (whose test data come with its newest release), and of
-the packaging and the linters, which do not depend on these versions.
+Each row gets a virtual environment of its own below ``out/matrix`` and the project as a wheel, so that
+nothing of a checkout helps, and runs the tests against what is installed there. Left out are the tests that
+need more than that: of the CUDA sources (compiled by wheels of one age), of ONNX (whose test data come with
+its newest release), and of the packaging and the linters, which do not depend on these versions.
 
 Needs nothing but a Python. Others are looked for as ``python3.N`` on the PATH and among pyenv's.
 """
