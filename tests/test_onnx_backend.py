@@ -18,7 +18,7 @@ from fastnn.onnx_backend import UnsupportedModel
 from fastnn.onnx_backend.node import OPERATORS
 from tests import pretended
 from tests.backends import on_backend  # noqa: F401
-from tests.onnx_models import model, node, normal
+from tests.onnx_models import model, node, normal, on_numpy  # noqa: F401
 
 MLP = model(
     [node("Gemm", "x w b", "h"), node("Relu", "h", "r"), node("Softmax", "r", "y")],
