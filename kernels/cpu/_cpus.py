@@ -28,6 +28,7 @@ def _quotas(root: Path) -> Iterator[float]:
     mounted = root / "sys/fs/cgroup"
     for line in lines:
         _, controllers, path = line.split(":", 2)
+        files: tuple[str, ...]
         if controllers == "":
             top, files = mounted, ("cpu.max",)
         elif "cpu" in controllers.split(","):
