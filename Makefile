@@ -3,7 +3,7 @@
 
 MAKEFLAGS += --silent --no-builtin-rules
 .DEFAULT_GOAL := help
-.PHONY: help demo test soak fuzz test-gpu experiments bench bench-peers bench-limits bench-gpu gpu lint clean
+.PHONY: help demo test test-matrix soak fuzz mutants test-gpu experiments bench bench-peers bench-limits bench-gpu gpu lint clean
 
 VENV := .venv
 PYTHON := $(VENV)/bin/python
@@ -29,6 +29,9 @@ soak: $(VENV)/installed-test ## the tests that take minutes: kills, threads and 
 fuzz: $(VENV)/installed-test ## feed every reader of files hostile input for FUZZ_SECONDS (60) each, by atheris
 	$(PYTHON) -m pip install -qq --disable-pip-version-check --only-binary :all: atheris || true
 	$(PYTHON) -m tests.fuzz --seconds $(or $(FUZZ_SECONDS),60) $(FUZZ_ARGS)
+
+mutants: $(VENV)/installed-test ## break each kernel in several ways, and see that a test fails each time; MUTANTS_ARGS="conv"
+	$(PYTHON) -m tests.mutants $(MUTANTS_ARGS)
 
 experiments: $(VENV)/installed-cli,data,plot ## train every published network, few epochs where it takes long; compare
 	$(VENV)/bin/fastnn data get mnist

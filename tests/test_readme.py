@@ -41,13 +41,26 @@ def test_readme_network_by_hand_learns_the_same_on_fastnn(tmp_path: Path) -> Non
 
 def test_readme_names_only_targets_that_make_has() -> None:
     targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
-    for file in ("README.md", "CONTRIBUTING.md", "docs/gpu.md"):
+    for file in ("README.md", "CONTRIBUTING.md", "docs/gpu.md", "docs/trust.md"):
         named = re.findall(r"(?:^|`)make ([a-z-]+)", (ROOT / file).read_text(encoding="utf-8"), re.MULTILINE)
         assert named
         assert set(named) <= targets
 
 
 def test_readme_links_lead_somewhere() -> None:
-    for file in ("README.md", "CONTRIBUTING.md"):
+    for file in (
+        "README.md",
+        "CONTRIBUTING.md",
+        *(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md")),
+    ):
         for link in re.findall(r"\]\(([^)#]+)\)", (ROOT / file).read_text(encoding="utf-8")):
-            assert "://" in link or (ROOT / link).exists(), link
+            assert "://" in link or (ROOT / file).parent.joinpath(link).exists(), (file, link)
+
+
+def test_every_test_that_trust_md_names_is_there() -> None:
+    named = re.findall(
+        r"`(tests/[\w/]+\.py)(?:::(\w+))?`", (ROOT / "docs/trust.md").read_text(encoding="utf-8")
+    )
+    assert len(named) > 30
+    for file, function in named:
+        assert f"def {function}" in (ROOT / file).read_text(encoding="utf-8"), (file, function)
