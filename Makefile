@@ -26,6 +26,9 @@ test-matrix: ## the tests on the oldest and the newest Python, NumPy and Numba t
 soak: $(VENV)/installed-test ## the tests that take minutes: kills, threads and processes, arrays of gigabytes
 	$(PYTHON) -m pytest tests/soak -rs --durations=8 $(PYTEST_ARGS)
 
+mutants: $(VENV)/installed-test ## break each kernel in several ways on a copy: a test must fail; MUTANTS="conv loss" picks
+	$(PYTHON) -m tests.mutants $(MUTANTS)
+
 fuzz: $(VENV)/installed-test ## feed every reader of files hostile input for FUZZ_SECONDS (60) each, by atheris
 	$(PYTHON) -m pip install -qq --disable-pip-version-check --only-binary :all: atheris || true
 	$(PYTHON) -m tests.fuzz --seconds $(or $(FUZZ_SECONDS),60) $(FUZZ_ARGS)

@@ -1,0 +1,54 @@
+"""The tables of broken kernels, which ``make mutants`` runs: they fit the kernels as these are now."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+
+from tests.mutants.__main__ import CHANGES, MUTANTS, ROOT, Copy, Mutant, importers
+
+# What they compute are no numbers: policy, threads, and calls of kernels
+NO_KERNELS = {"__init__", "_atomics", "_cpus", "_jit", "_prefetch", "_program", "_tape", "threads"}
+
+
+def test_the_line_that_a_mutant_changes_is_there_once() -> None:
+    changes = [(m.file, m.old) for m in MUTANTS] + [(file, old) for file, old, _ in CHANGES]
+    counts = {(file, old): (ROOT / file).read_text().count(old) for file, old in changes}
+    assert {change: count for change, count in counts.items() if count != 1} == {}
+
+
+@pytest.mark.parametrize("room", ["reference", "cpu"])
+def test_every_file_of_kernels_is_broken_in_three_ways_at_least(room: str) -> None:
+    counts = Counter(mutant.file for mutant in MUTANTS)
+    files = [path for path in (ROOT / "kernels" / room).glob("*.py") if path.stem not in NO_KERNELS]
+    names = [path.relative_to(ROOT).as_posix() for path in files]
+    assert [name for name in names if counts[name] < 3] == []
+
+
+def test_what_holds_compiled_code_of_a_file_is_who_imports_it_directly_or_not() -> None:
+    folder = ROOT / "kernels" / "cpu"
+    assert importers(folder / "loss.py") == {"loss"}
+    assert importers(folder / "conv.py") == {"conv", "conv_pool"}
+    assert {"_narrow", "_softmax", "conv_pool", "activation"} <= importers(folder / "_turn.py")
+
+
+TEST = """
+from fastnn.kernels.reference import linear
+def test_it():
+    assert linear.flatten.__doc__.startswith("(N, ...) to (N, features)")
+"""
+
+
+@pytest.mark.parametrize(
+    ("new", "noticed"), [("(N, ...) to (N)", True), ("(N, ...) to (N, features) ", False)]
+)
+def test_a_mutant_counts_as_noticed_if_a_test_fails_of_it(new: str, noticed: bool, tmp_path) -> None:
+    copy = Copy(tmp_path)
+    (copy.tree / "tests" / "test_it.py").write_text(TEST)
+    mutant = Mutant("kernels/reference/linear.py", "(N, ...) to (N, features)", new, ("tests/test_it.py",))
+    assert copy.pytest(mutant.tests, copy.kept) == 0
+    assert copy.noticed(mutant) is noticed
+    assert "(N, features)" in (copy.tree / mutant.file).read_text(), "the copy is whole again"
+    with pytest.raises(RuntimeError, match="pytest ended with"):
+        copy.noticed(mutant._replace(tests=("tests/no_such_file.py",)))
