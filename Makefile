@@ -18,7 +18,7 @@ demo: $(VENV)/installed-cli,data,plot ## train a digit classifier and show what 
 	$(VENV)/bin/fastnn demo
 
 test: $(VENV)/installed-test ## run every test, two files at a time; PYTEST_ARGS="-k conv" picks some
-	$(PYTHON) -m pytest -n 2 --dist loadfile $(PYTEST_ARGS)
+	$(PYTHON) -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
 
 test-matrix: ## the tests on the oldest and the newest Python, NumPy and Numba that are supported
 	python3 tests/matrix.py $(MATRIX_ARGS)

@@ -1,4 +1,4 @@
-"""What all tests share: the Hypothesis profile and the place of the real data."""
+"""What all tests share: their order, the Hypothesis profile and the place of the real data."""
 
 from __future__ import annotations
 
@@ -9,6 +9,15 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
+# Files that take minutes each come first: run last, one of them would be what all other processes wait for.
+LONG = (
+    "test_emulation",
+    "test_tile",
+    "test_gpu_scripts",
+    "test_cuda_compile",
+    "test_experiments",
+    "test_search",
+)
 collect_ignore = ["soak"]  # minutes long; `make soak` names it, which collects it all the same
 
 if importlib.util.find_spec("hypothesis"):  # tests/gpu does without
@@ -19,6 +28,11 @@ if importlib.util.find_spec("hypothesis"):  # tests/gpu does without
         "fastnn", deadline=None, max_examples=40, suppress_health_check=[HealthCheck.too_slow]
     )
     settings.load_profile("fastnn")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    places = {name: place for place, name in enumerate(LONG)}
+    items.sort(key=lambda item: places.get(item.path.stem, len(places)))
 
 
 @pytest.fixture(scope="session")

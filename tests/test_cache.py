@@ -54,7 +54,7 @@ def start(
 
 def result(child: subprocess.Popen[str]) -> tuple[float, int, str]:
     """sigmoid(0), and the warnings about the cache: their number and text."""
-    out, errors = child.communicate(timeout=120)
+    out, errors = child.communicate(timeout=400)
     assert child.returncode == 0, errors
     half, warnings, *words = out.split()
     return float(half), int(warnings), " ".join(words)

@@ -101,7 +101,7 @@ def sanitized(*arguments: str) -> subprocess.CompletedProcess:
     }
     command = [sys.executable, "-m", "tests.sanitized", *arguments]
     return subprocess.run(
-        command, cwd=ROOT, env={**os.environ, **settings}, capture_output=True, text=True, timeout=500
+        command, cwd=ROOT, env={**os.environ, **settings}, capture_output=True, text=True, timeout=1200
     )
 
 
