@@ -33,9 +33,6 @@ fuzz: $(VENV)/installed-test ## feed every reader of files hostile input for FUZ
 	$(PYTHON) -m pip install -qq --disable-pip-version-check --only-binary :all: atheris || true
 	$(PYTHON) -m tests.fuzz --seconds $(or $(FUZZ_SECONDS),60) $(FUZZ_ARGS)
 
-mutants: $(VENV)/installed-test ## break each kernel in several ways, and see that a test fails each time; MUTANTS_ARGS="conv"
-	$(PYTHON) -m tests.mutants $(MUTANTS_ARGS)
-
 experiments: $(VENV)/installed-cli,data,plot ## train every published network, few epochs where it takes long; compare
 	$(VENV)/bin/fastnn data get mnist
 	$(VENV)/bin/fastnn data get cifar10
