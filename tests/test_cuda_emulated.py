@@ -19,6 +19,7 @@ from fastnn.kernels.cuda import _launch
 from tests import emulation, parity
 from tests.drawn import KERNELS
 from tests.emulation import Toolkit, emulated
+from tests.nonfinite import assert_same
 from tests.rooms import CUDA, REFERENCE, agree, made
 
 EACH = 12  # calls of each operation and dtype
@@ -53,6 +54,12 @@ def test_more_work_than_one_grid_is_done_in_strides(name: str, toolkit: Toolkit,
         seed = [i, 2, *name.encode()]
         theirs, ours = (made(room, name, seed, np.float32) for room in (REFERENCE, CUDA))
         agree(ours, theirs, np.float32, f"{name}, call {i}")
+
+
+@pytest.mark.parametrize("name", KERNELS)
+def test_what_is_not_finite_comes_out_where_the_reference_has_it(name: str, toolkit: Toolkit) -> None:
+    for i in range(6):
+        assert_same(CUDA, name, [i, *name.encode()], np.float32)
 
 
 ACTIVATIONS = {

@@ -71,8 +71,9 @@ class Copy:
         whole, stamp = path.read_text(), path.stat()
         shutil.rmtree(self.used, ignore_errors=True)
         shutil.copytree(self.kept, self.used, copy_function=os.link)
-        for stem in importers(path):
-            for compiled in self.used.rglob(f"{stem}.*"):
+        stale = importers(path)
+        for compiled in list(self.used.rglob("*.nb[ci]")):
+            if compiled.name.split(".")[0] in stale:
                 compiled.unlink()
         try:
             path.write_text(replaced(whole, mutant.old, mutant.new, mutant.file))
@@ -92,8 +93,8 @@ def replaced(text: str, old: str, new: str, file: str) -> str:
 
 
 def importers(path: Path) -> set[str]:
-    """The stems of the files that may hold compiled code of `path`: its own, and those of who imports it."""
-    if path.suffix != ".py":
+    """The stems of files that may hold compiled code of `path`: it, who imports it, tests that compile."""
+    if path.parent.name != "cpu":
         return set()
     imports = {}
     for file in path.parent.glob("*.py"):
@@ -103,7 +104,7 @@ def importers(path: Path) -> set[str]:
     found = {path.stem}
     while more := {stem for stem, names in imports.items() if names & found} - found:
         found |= more
-    return found
+    return found | {file.stem for file in (ROOT / "tests").glob("*.py") if "jit" in file.read_text()}
 
 
 def title(mutant: Mutant) -> str:
