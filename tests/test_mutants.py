@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from pathlib import Path
 
 import pytest
 
@@ -42,15 +43,13 @@ def test_it():
 """
 
 
-@pytest.mark.parametrize(
-    ("new", "noticed"), [("(N, ...) to (N)", True), ("(N, ...) to (N, features) ", False)]
-)
-def test_a_mutant_counts_as_noticed_if_a_test_fails_of_it(new: str, noticed: bool, tmp_path) -> None:
+def test_a_mutant_counts_as_noticed_if_a_test_fails_of_it(tmp_path: Path) -> None:
     copy = Copy(tmp_path)
     (copy.tree / "tests" / "test_it.py").write_text(TEST)
-    mutant = Mutant("kernels/reference/linear.py", "(N, ...) to (N, features)", new, ("tests/test_it.py",))
-    assert copy.pytest(mutant.tests, copy.kept) == 0
-    assert copy.noticed(mutant) is noticed
-    assert "(N, features)" in (copy.tree / mutant.file).read_text(), "the copy is whole again"
+    old = "(N, ...) to (N, features)"
+    mutant = Mutant("kernels/reference/linear.py", old, "(N, ...) to (N)", ("tests/test_it.py",))
+    assert copy.noticed(mutant)
+    assert old in (copy.tree / mutant.file).read_text(), "the copy is whole again"
+    assert not copy.noticed(mutant._replace(new=f"{old} "))
     with pytest.raises(RuntimeError, match="pytest ended with"):
         copy.noticed(mutant._replace(tests=("tests/no_such_file.py",)))
