@@ -173,6 +173,7 @@ POOL_ODD = [
     Pool("overlapping by rows only", (1, 5, 9, 7), (3, 2), (1, 2)),
     Pool("gaps between windows", (2, 2, 11, 9), (2, 2), (3, 4)),
     Pool("leftover edge dropped", (1, 3, 5, 7), (2, 2), (2, 2)),
+    Pool("leftover column dropped", (2, 3, 6, 7), (2, 2), (2, 2)),
     Pool("leftover edge kept", (1, 3, 5, 7), (2, 2), (2, 2), ceil_mode=True),
     Pool("window starting in the padding is dropped", (1, 2, 4, 4), (2, 2), (2, 2), (1, 1), ceil_mode=True),
     Pool("ceil with overlap", (2, 2, 8, 6), (3, 3), (2, 2), (1, 0), ceil_mode=True),

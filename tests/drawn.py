@@ -184,14 +184,10 @@ def max_pool_both_ways(pool, x, *geometry):
 
 def draw_max_pool2d(d: Draw) -> Drawn:
     kernel, stride, padding, gap, image, _ = draw_windows(d, pooling=True)
-    return partial(max_pool_both_ways, d.backend.pool), (
-        d.image(d.whole(1, 9), d.size(), *image),
-        kernel,
-        stride,
-        padding,
-        gap,
-        d.flag(),
-    )
+    if d.flag():  # the usual windows, on images that they cover and others
+        kernel, stride, padding, gap, image = (2, 2), (2, 2), (0, 0), (1, 1), (d.whole(2, 9), d.whole(2, 9))
+    operands = d.image(d.whole(1, 9), d.size(), *image), kernel, stride, padding, gap, d.flag()
+    return partial(max_pool_both_ways, d.backend.pool), operands
 
 
 def avg_pool_both_ways(pool, x, kernel, *geometry):

@@ -60,6 +60,16 @@ def test_every_edge_of_an_image_is_right(shape: tuple[int, int, int], padding: i
     assert_conv(case._replace(activation="sigmoid"), x, weight, None)
 
 
+@pytest.mark.parametrize("padding", [(0, 2), (2, 1)])
+def test_padding_may_differ_by_axis(padding: tuple[int, int]) -> None:
+    case = case_of((11, 8, 9), padding=0)
+    image = tuple(size - 2 * pad for size, pad in zip(case.x[2:], padding, strict=True))
+    case = case._replace(x=(*case.x[:2], *image), padding=padding)
+    x, weight, bias, _ = case.operands()
+    assert goes(case, x, weight)
+    assert_conv(case, x, weight, bias)
+
+
 @pytest.mark.parametrize("shape", SHAPES)
 def test_pooled_tiles_are_the_pooled_convolution_to_the_bit(shape: tuple[int, int, int]) -> None:
     case = case_of(shape)
