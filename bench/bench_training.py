@@ -6,6 +6,7 @@ import fastnn
 import fastnn.functional as F
 from bench.networks import NETWORKS
 from fastnn import optim
+from fastnn.training import TrainingStep
 from tests import cases
 
 
@@ -17,15 +18,8 @@ def bench_training_step(time_it, case):
         fastnn.seed(0)  # of the dropout
         net = case.build()
         optimizer = optim.SGD(net.parameters(), lr=1e-3, momentum=0.5)
-        loss_function = getattr(F, case.loss)
+        whole = TrainingStep(net, getattr(F, case.loss), optimizer)
         trained = [parameter.data for parameter in net.parameters()]
-
-        def step():
-            loss, grad = loss_function(net.forward(x, training=True), y)
-            net.backward(grad, input_grad=False)
-            optimizer.step()
-            return loss, trained
-
-        return step
+        return lambda: (whole(x, y), trained)
 
     time_it("training step", f"{case.name.split(',')[0]}, batch {len(x)}", build)

@@ -157,8 +157,20 @@ class Optimizer:
         if params:
             self.groups.append(Group(params, 1.0 if lr is None else lr / self.lr, defaults | member))
 
+    #: Which kernel of ``fastnn.kernels.*.update`` makes a step.
+    _kernel = ""
+
     def step(self) -> None:
         """Update every parameter from its gradient."""
+        self.steps += 1
+        for group in self.groups:
+            names, arguments = self._for_kernel(group)  # before bind, which makes the missing state
+            update, table = group.bind(names)
+            getattr(update, self._kernel)(table, *arguments)
+
+    def _for_kernel(self, group: Group) -> tuple[tuple[str, ...], tuple[Any, ...]]:
+        """What step number :attr:`steps` of the group needs: the names of its state, and what the kernel
+        takes besides the table."""
         raise NotImplementedError
 
     def state_dict(self) -> dict[str, Any]:
@@ -251,15 +263,12 @@ class SGD(Optimizer):
             if group.nesterov and (group.momentum == 0 or group.dampening != 0):
                 raise ValueError("nesterov needs a momentum above 0 and no dampening")
 
-    def step(self) -> None:
-        self.steps += 1
-        lr = self.lr
-        for group in self.groups:
-            momentum = group.momentum
-            first = "momentum" not in group.state  # before bind, which makes the missing velocity
-            update, table = group.bind(("momentum",) if momentum else ())
-            rate, decay = lr * group.lr_scale, group.weight_decay
-            update.sgd(table, rate, momentum, group.dampening, decay, group.nesterov, first)
+    _kernel = "sgd"
+
+    def _for_kernel(self, group: Group) -> tuple[tuple[str, ...], tuple[Any, ...]]:
+        rate, momentum, first = self.lr * group.lr_scale, group.momentum, "momentum" not in group.state
+        arguments = rate, momentum, group.dampening, group.weight_decay, group.nesterov, first
+        return ("momentum",) if momentum else (), arguments
 
 
 class Adam(Optimizer):
@@ -290,13 +299,12 @@ class Adam(Optimizer):
             if not all(0 <= beta < 1 for beta in group.betas):
                 raise ValueError(f"betas must be in 0 ... 1, 1 excluded, got {group.betas}")
 
-    def step(self) -> None:
-        self.steps += 1
-        for group in self.groups:
-            update, table = group.bind(("mean", "square"))
-            beta1, beta2 = group.betas
-            lr = self.lr * group.lr_scale
-            update.adam(table, lr, beta1, beta2, group.eps, group.weight_decay, self._decoupled, self.steps)
+    _kernel = "adam"
+
+    def _for_kernel(self, group: Group) -> tuple[tuple[str, ...], tuple[Any, ...]]:
+        rate, decay = self.lr * group.lr_scale, group.weight_decay
+        arguments = rate, *group.betas, group.eps, decay, self._decoupled, self.steps
+        return ("mean", "square"), arguments
 
 
 class AdamW(Adam):
@@ -338,10 +346,9 @@ class RMSprop(Optimizer):
     ) -> None:
         super().__init__(params, lr, alpha=alpha, eps=eps, weight_decay=weight_decay, momentum=momentum)
 
-    def step(self) -> None:
-        self.steps += 1
-        lr = self.lr
-        for group in self.groups:
-            momentum = group.momentum
-            update, table = group.bind(("square", "momentum") if momentum else ("square",))
-            update.rmsprop(table, lr * group.lr_scale, group.alpha, group.eps, group.weight_decay, momentum)
+    _kernel = "rmsprop"
+
+    def _for_kernel(self, group: Group) -> tuple[tuple[str, ...], tuple[Any, ...]]:
+        rate, momentum = self.lr * group.lr_scale, group.momentum
+        arguments = rate, group.alpha, group.eps, group.weight_decay, momentum
+        return ("square", "momentum") if momentum else ("square",), arguments

@@ -11,6 +11,7 @@ import fastnn.functional as F
 from bench.networks import Network
 from bench.peers import LR, MOMENTUM, WEIGHT_DECAY
 from fastnn import optim
+from fastnn.training import TrainingStep
 
 
 def training(network: Network, variant: str) -> Callable[[], float]:
@@ -23,15 +24,8 @@ def training_step(network: Network, lr: float) -> Callable[[], float]:
     x, y = network.batch()
     net = network.build()
     sgd = optim.SGD(net.parameters(), lr, momentum=MOMENTUM, weight_decay=WEIGHT_DECAY)
-    loss_function = getattr(F, network.loss)
-
-    def step() -> float:
-        loss, grad = loss_function(net.forward(x, training=True), y)
-        net.backward(grad, input_grad=False)
-        sgd.step()
-        return loss
-
-    return step
+    whole = TrainingStep(net, getattr(F, network.loss), sgd)
+    return lambda: whole(x, y)
 
 
 def inference(network: Network, variant: str) -> Callable[[], np.ndarray]:

@@ -38,8 +38,32 @@ def repeatable(leaves: Sequence[Layer]) -> bool:
     return all(type(leaf) in _LAYERS and not any(name in vars(leaf) for name in _METHODS) for leaf in leaves)
 
 
-def _kind(array: np.ndarray) -> Kind:
+def kind_of(array: np.ndarray) -> Kind:
+    """What must be the same for a program to take another array in its place."""
     return array.shape, array.strides, array.dtype.num, array.flags.num
+
+
+class Assumptions:
+    """What the recorded calls of `leaves` take for granted: where parameters lie, and options."""
+
+    def __init__(self, leaves: Sequence[Layer]) -> None:
+        parameters = [p for leaf in leaves for p in leaf.parameters()]
+        self.data = [p._data for p in parameters]
+        self.gradients = [p._grad for p in parameters]
+        self._parameters = [(p, p._data, p._grad) for p in parameters]
+        self._options = [
+            (vars(leaf), n, vars(leaf)[n]) for leaf in leaves for n in _OPTIONS if n in vars(leaf)
+        ]
+
+    def hold(self) -> bool:
+        """Whether all is as it was."""
+        for parameter, data, grad in self._parameters:
+            if parameter._data is not data or parameter._grad is not grad:
+                return False
+        for attributes, name, value in self._options:  # noqa: SIM110 (half the time of all())
+            if attributes.get(name) is not value:
+                return False
+        return True
 
 
 class Programs:
@@ -67,7 +91,7 @@ class Programs:
     def forward(self, x: np.ndarray, training: bool) -> Any:
         """The output of the layers."""
         self._last = None
-        kind = (training, *_kind(x))
+        kind = (training, *kind_of(x))
         found = self._found.get(kind, 0)
         if type(found) is _Forward:
             kept = found.run(x)
@@ -131,27 +155,14 @@ class _Forward:
         self._still_arrays = list(_arrays(saved for _, saved in self._still))
         if any(np.may_share_memory(a, b) for a in self._still_arrays for b in (x, out)):
             raise CannotRepeat("a layer keeps part of what is another array each time")
-        parameters = [p for leaf in leaves for p in leaf.parameters()]
-        self._parameters = [(p, p._data, p._grad) for p in parameters]
-        self._options = [
-            (vars(leaf), n, vars(leaf)[n]) for leaf in leaves for n in _OPTIONS if n in vars(leaf)
-        ]
+        self._assumed = Assumptions(leaves)
         self._backwards: dict[Kind, _Backward | None] = {}
-        sources = [p._data for p in parameters]
-        if not self._program.repeats((x,), (out,), sources, self._still_arrays):
+        if not self._program.repeats((x,), (out,), self._assumed.data, self._still_arrays):
             raise CannotRepeat("numbers come from elsewhere than the kernels of the tape")
 
     def valid(self) -> bool:
         """Whether the layers, and the threads that kernels run on, are as they were recorded."""
-        if not self._program.current():
-            return False
-        for parameter, data, grad in self._parameters:
-            if parameter._data is not data or parameter._grad is not grad:
-                return False
-        for attributes, name, value in self._options:  # noqa: SIM110 (half the time of all())
-            if attributes.get(name) is not value:
-                return False
-        return True
+        return self._program.current() and self._assumed.hold()
 
     def run(self, x: np.ndarray) -> Kept | None:
         """What the layers keep, input and output first; None where they must run one by one."""
@@ -192,7 +203,7 @@ class _Forward:
         from fastnn.kernels.cpu._program import CannotRepeat
         from fastnn.kernels.cpu._tape import recording
 
-        kind = (input_grad, *_kind(grad))
+        kind = (input_grad, *kind_of(grad))
         if kind in self._backwards:
             program = self._backwards[kind]
             done = program.run(grad, kept) if program is not None else None
@@ -200,10 +211,9 @@ class _Forward:
         with recording() as tape:
             back = layerwise(grad, input_grad)
         if tape is not None and len(self._backwards) < _PROGRAMS:
-            sources = [data for _, data, _ in self._parameters] + self._still_arrays
-            gradients = [own for *_, own in self._parameters]
+            sources = self._assumed.data + self._still_arrays
             try:
-                self._backwards[kind] = _Backward(tape, grad, kept, back, sources, gradients)
+                self._backwards[kind] = _Backward(tape, grad, kept, back, sources, self._assumed.gradients)
             except CannotRepeat:
                 self._backwards[kind] = None
         return back

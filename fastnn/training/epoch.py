@@ -9,12 +9,12 @@ import numpy as np
 
 from fastnn.training import diagnosis
 from fastnn.training.feed import Score, drawn, permutation
-from fastnn.training.gradients import Gradients
 from fastnn.training.interrupt import CtrlC
 from fastnn.training.ledger import Ledger
 from fastnn.training.progress import Silent
 from fastnn.training.recorded import RecordedSteps
 from fastnn.training.run import Run
+from fastnn.training.step import TrainingStep
 
 if TYPE_CHECKING:
     from fastnn.training.trainer import Trainer
@@ -30,15 +30,22 @@ class Epoch:
     run : Run
     display : Silent
     ctrl_c : CtrlC
+    step : TrainingStep
     recorded : RecordedSteps or None
     """
 
     def __init__(
-        self, trainer: Trainer, run: Run, display: Silent, ctrl_c: CtrlC, recorded: RecordedSteps | None
+        self,
+        trainer: Trainer,
+        run: Run,
+        display: Silent,
+        ctrl_c: CtrlC,
+        step: TrainingStep,
+        recorded: RecordedSteps | None,
     ) -> None:
         self._run, self._ctrl_c, self._recorded = run, ctrl_c, recorded
         self._optimizer = optimizer = trainer.optimizer
-        self._gradients = Gradients(trainer.model, trainer.criterion, trainer.l2)
+        self._step = step
         self._order = _order(run)
         self._score: Score | None = None
         if trainer.train_accuracy == "running":
@@ -56,7 +63,7 @@ class Epoch:
         run, at, recorded = self._run, self._run.position, self._recorded
         while at.step < run.steps and not self._ctrl_c.pressed:
             whole = recorded is not None and at.step < recorded.steps  # the next batch is
-            if recorded is not None and whole and recorded.ready(self._gradients):
+            if recorded is not None and whole and recorded.ready(self._step.gradients):
                 good = self._replay(recorded)
             else:
                 good = self._take(at.step + 1 if whole else run.steps)
@@ -68,9 +75,9 @@ class Epoch:
 
     def _take(self, end: int) -> bool:
         """Ordinary steps up to number `end`; False if a loss was not finite."""
-        run, optimizer, score, compute = self._run, self._optimizer, self._score, self._gradients.compute
+        run, optimizer, score, take = self._run, self._optimizer, self._score, self._step.take
         at, batch_size, examples, ctrl_c = run.position, run.batch_size, run.examples, self._ctrl_c
-        note, step, rate_of = self._ledger.note, optimizer.step, self._rate_of
+        note, rate_of = self._ledger.note, self._rate_of
         x, y, order, every = run.x, run.y, self._order, Score.STEPS
         for number in range(at.step, end):
             start = number * batch_size
@@ -82,10 +89,9 @@ class Epoch:
             else:
                 rows = order[start:stop]
                 inputs, targets = x.take(rows), y.take(rows)
-            output, loss, penalty = compute(inputs, targets)
+            output, loss, penalty = take(inputs, targets)
             if not note(loss, penalty, stop - start):
                 return False
-            step()
             if score is not None:
                 score.add(output, start, stop)
                 if (number + 1) % every == 0:
@@ -98,7 +104,7 @@ class Epoch:
         """Recorded steps from where the run stands; False if a loss was not finite."""
         at, size = self._run.position, self._run.batch_size
         taken = recorded.take(
-            self._gradients, self._order, at.step, self._rate_of, lambda: self._ctrl_c.pressed
+            self._step.gradients, self._order, at.step, self._rate_of, lambda: self._ctrl_c.pressed
         )
         for losses, outputs in taken:
             if not self._ledger.enter(losses, np.full(len(losses), size)):

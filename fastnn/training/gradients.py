@@ -25,6 +25,13 @@ class Penalty:
 class Gradients:
     """The public step, spelled out, up to its ``optimizer.step()``.
 
+    Parameters
+    ----------
+    model, criterion, l2
+        See below.
+    forward, backward : callable, optional
+        In the place of the model's own.
+
     Attributes
     ----------
     model : Layer
@@ -36,9 +43,12 @@ class Gradients:
         one); on a GPU they stay there.
     """
 
-    def __init__(self, model: Any, criterion: Criterion, l2: float) -> None:
+    def __init__(
+        self, model: Any, criterion: Criterion, l2: float, *, forward: Any = None, backward: Any = None
+    ) -> None:
         self.model, self.criterion, self.l2 = model, criterion, l2
-        forward, backward, loss_and_grad = model.forward, model.backward, criterion.loss_and_grad
+        forward, backward = forward or model.forward, backward or model.backward
+        loss_and_grad = criterion.loss_and_grad
         add_penalty = Penalty(model.parameters(), l2).add if l2 else None
 
         def compute(inputs: Any, targets: Any) -> tuple[Any, Any, Any]:

@@ -26,6 +26,7 @@ from fastnn.training.interrupt import CtrlC
 from fastnn.training.progress import Silent, display_for
 from fastnn.training.recorded import RecordedSteps, recorded_steps
 from fastnn.training.run import Run
+from fastnn.training.step import TrainingStep
 
 
 class Trainer:
@@ -217,13 +218,17 @@ class Trainer:
 
     def _epochs(self, run: Run, display: Silent, ctrl_c: CtrlC, recorded: RecordedSteps | None) -> None:
         history, at = run.history, run.position
+        step: TrainingStep | None = None
         while at.epoch < run.epochs and not ctrl_c.pressed:
             if self.early_stop is not None and at.epochs_since_best >= self.early_stop:
                 history.stopped_early = True
                 break
             display.begin(at.epoch + 1, run.epochs, run.examples, at.step * run.batch_size)
+            made_of = self.model, self.criterion.loss, self.optimizer, self.l2
+            if step is None or not step.is_of(*made_of):
+                step = TrainingStep(*made_of[:3], l2=self.l2)
             started = time.perf_counter() - at.seconds
-            complete = Epoch(self, run, display, ctrl_c, recorded).train()
+            complete = Epoch(self, run, display, ctrl_c, step, recorded).train()
             at.seconds = time.perf_counter() - started
             if not complete:
                 break

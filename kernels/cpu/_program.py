@@ -162,33 +162,42 @@ def _three(address):
     return found[0], found[1], found[2]
 
 
-@jit
-def _replay(control, a, b, c, d):
-    """Let the words that point into moving arrays do so, these being the Python objects at a, b, c and d;
-    then make the calls. Whether none failed and no doubt is set.
-
-    At address `control`: how many patches, calls and doubts there are, then these, three integers each.
-    """
-    objects = (a, b, c, d)
-    patches, calls, doubts = _three(control)
-    place = control + 24
-    for _ in range(patches):
-        word, which, offset = _three(place)
-        _integers(word, 1)[0] = _integers(objects[which] + _DATA, 1)[0] + offset
-        place += 24
+@inline
+def _make(place, calls):
+    """Make the calls that begin at `place`; where they end, or 0 if one failed."""
     for _ in range(calls):
         caller, kernel, words = _three(place)
         run_task(caller, kernel, words)
         if _integers(words, 1)[0] != 0:
-            return False
+            return 0
         place += 24
-    for _ in range(doubts):
+    return place
+
+
+@jit
+def _replay(control, a, b, c, d):
+    """Let the words that point into moving arrays do so, these being the Python objects at a, b, c and d;
+    then make the calls, the last of them only where no doubt is set by the others. Whether all were made.
+
+    At address `control`: how many patches, calls and doubts there are, and how many last calls; then these,
+    three integers each.
+    """
+    objects = (a, b, c, d)
+    patches, calls, doubts = _three(control)
+    last, _, _ = _three(control + 24)
+    place = control + 48
+    for _ in range(patches):
+        word, which, offset = _three(place)
+        _integers(word, 1)[0] = _integers(objects[which] + _DATA, 1)[0] + offset
+        place += 24
+    place = _make(place, calls)
+    for _ in range(doubts if place != 0 else 0):
         flags, count, _ = _three(place)
         for flag in floats_at(flags, count, np.uint8(0)):
             if flag != 0:
                 return False
         place += 24
-    return True
+    return place != 0 and _make(place, last) != 0
 
 
 class Program:
@@ -199,6 +208,14 @@ class Program:
     tape : Tape
     inputs, outputs : sequences of arrays, four at most together
         Those that are others in each run: of the same shape, dtype and strides.
+    sure : int, optional
+        How many of the calls may be made whatever comes of them; those after them, which overwrite what they
+        start from, only where no doubt is set. Default: all.
+
+    Attributes
+    ----------
+    moves : set of int
+        Which of `inputs` and `outputs`, by number, the calls read or write at all.
 
     Raises
     ------
@@ -206,7 +223,13 @@ class Program:
         The tape holds what no program can.
     """
 
-    def __init__(self, tape: Tape, inputs: Sequence[np.ndarray], outputs: Sequence[np.ndarray]) -> None:
+    def __init__(
+        self,
+        tape: Tape,
+        inputs: Sequence[np.ndarray],
+        outputs: Sequence[np.ndarray],
+        sure: int | None = None,
+    ) -> None:
         if tape.gaps:
             raise CannotRepeat("numbers were moved by Python")
         self.lock = threading.Lock()  # for whoever runs it: two runs at once would share the memory between
@@ -215,6 +238,7 @@ class Program:
         self._threads = pool(), get_num_threads()
         self._held: list[np.ndarray] = []
         self._flags = tape.doubts
+        self._ends: list[list[int]] = []  # of each call: where the words of each of its arguments end
         moving = [_extent(array) for array in (*inputs, *outputs)]
         _refuse_overlaps(moving)
         if any(_data_of(id(array)) != _address(array) for array in (*inputs, *outputs)):
@@ -230,6 +254,7 @@ class Program:
             code = found.library.get_pointer_to_function(found.fndesc.llvm_func_name)
             calls.append((_caller_of(kinds), code, len(words)))
             words.append(0)
+            self._ends.append([])
             for argument, kind in zip(_values(arguments), _leaves(types.Tuple(kinds)), strict=True):
                 if isinstance(argument, np.ndarray) and argument.size:
                     patch = _patch(argument, moving)
@@ -238,15 +263,21 @@ class Program:
                     else:
                         patches.append((len(words), *patch))
                 words += _words(argument, kind)
+                self._ends[-1].append(len(words))
         if not calls or sum({_extent(held): held.nbytes for held in self._held}.values()) > _MOST:
             raise CannotRepeat("no calls, or too much memory to keep")
+        self.moves = {which for _, which, _ in patches}
         self._words = np.array(words, np.int64)
         here = _address(self._words)
+        made = [(caller, kernel, here + 8 * first) for caller, kernel, first in calls]
+        sure = len(made) if sure is None else sure
         rows = [
-            (len(patches), len(calls), len(self._flags)),
+            (len(patches), sure, len(self._flags)),
+            (len(made) - sure, 0, 0),
             *((here + 8 * word, which, offset) for word, which, offset in patches),
-            *((caller, kernel, here + 8 * first) for caller, kernel, first in calls),
+            *made[:sure],
             *((_address(flags), flags.size, 0) for flags in self._flags),
+            *made[sure:],
         ]
         self._control = np.array(rows, np.int64)
         self._at = _address(self._control)
@@ -254,6 +285,14 @@ class Program:
     def current(self) -> bool:
         """Whether the threads are those of the recording: not in a forked child, or with another number."""
         return self._threads == (pool(), get_num_threads())
+
+    def floats(self, call: int, first: int, count: int) -> np.ndarray:
+        """The place of `count` arguments of a call that are floats, from number `first` on: what is written
+        there is what the call takes in the next run."""
+        ends = self._ends[call]
+        if ends[first + count - 1] - ends[first - 1] != count:
+            raise CannotRepeat("arguments that are no single numbers")
+        return self._words[ends[first - 1] : ends[first - 1] + count].view(np.float64)
 
     def run(self, *inputs: np.ndarray) -> tuple[np.ndarray, ...] | None:
         """The outputs for those inputs, while :meth:`current`; None where the calls must be made one by one:
@@ -272,20 +311,26 @@ class Program:
         outputs: Sequence[np.ndarray],
         sources: Sequence[np.ndarray],
         results: Sequence[np.ndarray],
+        earlier: Sequence[tuple[np.ndarray, np.ndarray]] = (),
     ) -> bool:
         """Whether a run on `inputs` brings about `outputs` and what is in `results` now, all by itself.
 
-        It starts from the `sources` alone, arrays that keep their place and that the calls only read: all
-        other numbers are overwritten with NaN before it.
+        It starts from the `sources` alone, arrays that keep their place and that the calls only read, and
+        from what is in arrays that they overwrite: `earlier` holds these, each with the values that it had
+        when the calls were recorded. All other numbers are overwritten with NaN before it.
         """
-        extents = [_extent(array) for array in sources]
+        updated = [array for array, _ in earlier]
+        extents = [_extent(array) for array in (*sources, *updated)]
         between = [a for a in self._held if a.dtype.kind == "f" and not _overlap(_extent(a), extents)]
+        results = [*results, *updated]
         erased, expected = [*between, *results], [array.copy() for array in (*outputs, *results)]
         if not all(np.isfinite(array).all() for array in expected):
             return False  # no NaN could be told from those
         before = [array.copy() for array in erased]
         for array in erased:
             array.fill(np.nan if array.dtype.kind == "f" else 0)
+        for array, values in earlier:
+            array[...] = values
         try:
             again = self.run(*inputs)
             return again is not None and all(map(np.array_equal, (*again, *results), expected))

@@ -19,6 +19,8 @@ class Tape:
         self.streams: list[tuple[np.ndarray, int, int]] = []
         #: Flags that kernels set for results which must be computed in another way.
         self.doubts: list[np.ndarray] = []
+        #: Where kernels left the numbers that Python then returned: a loss, a penalty; each an array of one.
+        self.numbers: list[np.ndarray] = []
         #: Whether Python itself moved numbers between two kernels: then the calls alone are not enough.
         self.gaps = False
         self.thread = threading.get_ident()

@@ -1,9 +1,8 @@
 """Losses, each in one pass with its gradient.
 
-A task handles some rows (elements) and leaves its part of the loss in a slot of its own, in float64; the
-slots are added in order, so that the sum does not depend on the threads. No loop both sums and stores: the
-compiler would choose between vector and scalar code by whether the arrays lie close together in memory, and
-with it the last bit of the sum.
+A task handles some rows (elements) and leaves its part of the loss in a slot of its own, in float64
+(``_slots.py``). No loop both sums and stores: the compiler would choose between vector and scalar code by
+whether the arrays lie close together in memory, and with it the last bit of the sum.
 """
 
 from __future__ import annotations
@@ -15,6 +14,7 @@ import numpy as np
 from ._jit import inline, jit, wide_vectors
 from ._math import exp, like, log1p
 from ._memory import empty, plain
+from ._slots import add_up, slots
 from ._softmax import CHUNK, log_of_total, rows_of
 from .threads import parallel_for, pool
 
@@ -26,7 +26,11 @@ _BLOCK = (
 
 @inline
 def _of_labels(x, labels, out, peaks, totals, scale):
-    """The loss of some rows; `out`, ``scale * softmax(x)`` before, becomes their gradient."""
+    """The loss of some rows; `out`, ``scale * softmax(x)`` before, becomes their gradient. NaN where a label
+    is none: a step that is repeated has no other look at them."""
+    for i in range(x.shape[0]):
+        if labels[i] < 0 or labels[i] >= x.shape[1]:
+            return np.nan
     for i in range(x.shape[0]):
         totals[i] = log_of_total(totals[i])
     loss = 0.0
@@ -64,9 +68,9 @@ def _cross_entropy(shares, softmax_of_rows, name):
         parts[t] = loss_of(x, targets[begin:end], out, peaks, totals, scale)
 
     @functools.partial(jit, variant=f"{name}, {'shares' if shares else 'labels'}")
-    def kernel(pool, logits, targets, grad, parts, scale, rows):
-        parallel_for(pool, parts.size, task, (rows, logits, targets, grad, parts, scale))
-        return parts.sum()
+    def kernel(pool, logits, targets, grad, parts, scale, factor, doubt, rows):
+        parallel_for(pool, parts.size - 1, task, (rows, logits, targets, grad, parts, scale))
+        add_up(parts, factor, doubt)
 
     return kernel
 
@@ -96,9 +100,9 @@ def _sigmoid_chunk(t, x, z, grad, parts, scale):
 
 
 @jit
-def _sigmoid(pool, x, z, grad, parts, scale):
-    parallel_for(pool, parts.size, _sigmoid_chunk, (x, z, grad, parts, scale))
-    return parts.sum()
+def _sigmoid(pool, x, z, grad, parts, scale, factor, doubt):
+    parallel_for(pool, parts.size - 1, _sigmoid_chunk, (x, z, grad, parts, scale))
+    add_up(parts, factor, doubt)
 
 
 @inline
@@ -121,29 +125,31 @@ def _mse_chunk(t, pred, target, grad, parts, scale):
 
 
 @jit
-def _mse(pool, pred, target, grad, parts, scale):
-    parallel_for(pool, parts.size, _mse_chunk, (pred, target, grad, parts, scale))
-    return parts.sum()
+def _mse(pool, pred, target, grad, parts, scale, factor, doubt):
+    parallel_for(pool, parts.size - 1, _mse_chunk, (pred, target, grad, parts, scale))
+    add_up(parts, factor, doubt)
 
 
 def softmax_cross_entropy(logits, targets, scale):
     logits, targets = plain(logits), plain(targets)
     grad = empty(logits.shape, logits.dtype)
     rows = max(1, CHUNK // logits.shape[1])
-    parts = np.empty(-(-logits.shape[0] // rows))
+    parts, doubt = slots(-(-logits.shape[0] // rows))
     shares = targets.ndim == 2
     if not shares and targets.dtype != np.int64:
         targets = targets.astype(np.int64)
     kernel = _cross_entropy(shares, *rows_of(logits.shape[1]))
-    return kernel(pool(), logits, targets, grad, parts, logits.dtype.type(scale), rows) * scale, grad
+    kernel(pool(), logits, targets, grad, parts, logits.dtype.type(scale), float(scale), doubt, rows)
+    return parts.item(-1), grad
 
 
 def _elementwise(kernel, x, y, scale):
     x, y = plain(x), plain(y)
     grad = empty(x.shape, x.dtype)
-    parts = np.empty(-(-x.size // _CHUNK))
-    total = kernel(pool(), x.reshape(-1), y.reshape(-1), grad.reshape(-1), parts, x.dtype.type(scale))
-    return total * scale, grad
+    parts, doubt = slots(-(-x.size // _CHUNK))
+    flat = x.reshape(-1), y.reshape(-1), grad.reshape(-1)
+    kernel(pool(), *flat, parts, x.dtype.type(scale), float(scale), doubt)
+    return parts.item(-1), grad
 
 
 def sigmoid_cross_entropy(logits, targets, scale):

@@ -1,10 +1,13 @@
 """Parameter updates: one call walks all parameters of a network, each element once.
 
 `bind` checks the arrays and writes their addresses into a table; after that an update is one kernel call
-whatever the number of parameters. The table holds references, so the memory lives as long as it does.
+whatever the number of parameters. The table holds references, so the memory lives as long as it does. What an
+update is told besides, and may be another each time, are the ``..._numbers`` of its arguments.
 """
 
 from __future__ import annotations
+
+import math
 
 import numpy as np
 
@@ -13,6 +16,7 @@ from fastnn.kernels.reference._shared import check_companions
 from ._jit import inline, jit
 from ._math import itemsize, like
 from ._memory import floats_at, memory_order
+from ._slots import add_up, slots
 from .threads import parallel_for, pool
 
 _CHUNK = 8192  # elements in a task
@@ -85,10 +89,18 @@ def _sgd(pool, table, chunks, lr, momentum, keep, decay, nesterov, first):
     )
 
 
+def _rounded(table, numbers):
+    """In the dtype of the parameters."""
+    return [table.dtype.type(number) for number in numbers]
+
+
 def sgd(table, lr, momentum, dampening, weight_decay, nesterov, first):
-    real = table.dtype.type
-    numbers = (real(lr), real(momentum), real(1 - dampening), real(weight_decay))
-    _sgd(pool(), table.addresses, table.chunks, *numbers, bool(nesterov), bool(first))
+    numbers = sgd_numbers(lr, momentum, dampening, weight_decay, nesterov, first)
+    _sgd(pool(), table.addresses, table.chunks, *_rounded(table, numbers), bool(nesterov), bool(first))
+
+
+def sgd_numbers(lr, momentum, dampening, weight_decay, nesterov, first):
+    return lr, momentum, 1 - dampening, weight_decay
 
 
 @inline
@@ -110,12 +122,15 @@ def _adam(pool, table, chunks, lr, beta1, beta2, rest1, rest2, eps, decay, shrin
 
 
 def adam(table, lr, beta1, beta2, eps, weight_decay, decoupled, step):
-    real = table.dtype.type
+    numbers = adam_numbers(lr, beta1, beta2, eps, weight_decay, decoupled, step)
+    _adam(pool(), table.addresses, table.chunks, *_rounded(table, numbers))
+
+
+def adam_numbers(lr, beta1, beta2, eps, weight_decay, decoupled, step):
     rate = lr / (1 - beta1**step)
-    root = 1 / np.sqrt(1 - beta2**step)
+    root = 1 / math.sqrt(1 - beta2**step)
     decay, shrink = (0.0, 1 - lr * weight_decay) if decoupled else (weight_decay, 1.0)
-    numbers = (rate, beta1, beta2, 1 - beta1, 1 - beta2, eps, decay, shrink, root)
-    _adam(pool(), table.addresses, table.chunks, *(real(x) for x in numbers))
+    return rate, beta1, beta2, 1 - beta1, 1 - beta2, eps, decay, shrink, root
 
 
 @inline
@@ -143,9 +158,12 @@ def _rmsprop(pool, table, chunks, lr, alpha, rest, eps, decay, momentum):
 
 
 def rmsprop(table, lr, alpha, eps, weight_decay, momentum):
-    real = table.dtype.type
-    numbers = (lr, alpha, 1 - alpha, eps, weight_decay, momentum)
-    _rmsprop(pool(), table.addresses, table.chunks, *(real(x) for x in numbers))
+    numbers = rmsprop_numbers(lr, alpha, eps, weight_decay, momentum)
+    _rmsprop(pool(), table.addresses, table.chunks, *_rounded(table, numbers))
+
+
+def rmsprop_numbers(lr, alpha, eps, weight_decay, momentum):
+    return lr, alpha, 1 - alpha, eps, weight_decay, momentum
 
 
 @inline
@@ -159,15 +177,13 @@ def _l2_chunk(t, table, chunks, twice, sums):
 
 
 @jit
-def _l2_penalty(pool, table, chunks, twice, sums):
+def _l2_penalty(pool, table, chunks, twice, sums, factor, doubt):
     parallel_for(pool, chunks.shape[0], _l2_chunk, (table, chunks, twice, sums))
-    total = 0.0
-    for t in range(sums.size):
-        total += sums[t]
-    return total
+    add_up(sums, factor, doubt)
 
 
 def l2_penalty(table, factor):
-    sums = np.empty(len(table.chunks), np.float64)
+    sums, doubt = slots(len(table.chunks))
     twice = table.dtype.type(2 * factor)
-    return factor * _l2_penalty(pool(), table.addresses, table.chunks, twice, sums)
+    _l2_penalty(pool(), table.addresses, table.chunks, twice, sums, float(factor), doubt)
+    return sums.item(-1)
