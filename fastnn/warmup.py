@@ -13,7 +13,10 @@ import numpy as np
 
 from fastnn import functional as F
 from fastnn import layers, optim
+from fastnn.backend import get_backend
 from fastnn.layers import Parameter
+from fastnn.training import TrainingStep
+from fastnn.training.feed import Rows
 
 
 def calls() -> list[tuple[str, Callable[[], Any]]]:
@@ -82,6 +85,11 @@ def _calls(dtype: Any) -> list[tuple[str, Callable[[], Any]]]:
     add("mse", F.mse, scores, shares)
     for size in (3, 5):
         add("programs of a Sequential", _record, _network(size, dtype), draw(2, 1, 12, 12), draw(2, 3))
+    add("gather", _gather, dtype)
+    for loss, targets in _losses(labels, shares):
+        add("steps as one call", _step, x, targets, loss, optim.SGD, l2=0.1)
+    for optimizer in (optim.Adam, optim.RMSprop):
+        add("steps as one call", _step, x, shares, F.mse, optimizer)
     for title, make in _OPTIMISERS.items():
         add(title, make([Parameter("weight", weight), Parameter("filters", kernels[1])]).step)
     return listed
@@ -106,6 +114,25 @@ def _record(network: layers.Sequential, x: np.ndarray, grad: np.ndarray) -> None
             network(x, training)
             if training:
                 network.backward(grad, input_grad=False)
+
+
+def _gather(dtype: Any) -> None:
+    """A batch that is large enough to be gathered on all threads."""
+    rows = np.zeros((2, 1 << 18), dtype)
+    Rows(get_backend(), rows).take(np.array([1, 0]))
+
+
+def _losses(labels: np.ndarray, shares: np.ndarray) -> list[tuple[Callable[..., Any], np.ndarray]]:
+    by_shares = (F.softmax_cross_entropy, F.sigmoid_cross_entropy, F.mse)
+    return [(F.softmax_cross_entropy, labels), *((loss, shares) for loss in by_shares)]
+
+
+def _step(x: np.ndarray, y: np.ndarray, loss: Any, optimizer: Any, l2: float = 0.0) -> None:
+    """Let a training step see a batch until it is one call."""
+    net = layers.Sequential(layers.Linear(x.shape[1], 10, dtype=x.dtype))
+    step = TrainingStep(net, loss, optimizer(net.parameters()), l2=l2)
+    for _ in range(4):
+        step(x, y)
 
 
 # Input channels and kernel size of filters, those of the experiments and the demo, in front of a max-pooling:

@@ -7,6 +7,7 @@ import ctypes
 
 import numpy as np
 
+from fastnn.kernels.cpu import step
 from fastnn.kernels.cpu._jit import jit
 from fastnn.kernels.cpu._turn import turn_all
 from fastnn.kernels.cpu._windows import passes
@@ -89,7 +90,18 @@ def draw_turn(d: Draw) -> Drawn:
     )
 
 
-PARTS: Calls = {"panel": draw_panel, "window": draw_window, "turn": draw_turn}
+def draw_gather(d: Draw) -> Drawn:
+    n, count, size = d.whole(1, 40), d.size(), d.size()
+    rows, out = d.rng.random((n, size)).astype(d.dtype), np.empty((count, size), d.dtype)
+    return run_gather, (rows, d.rng.integers(-2, n + 2, size=count), out)
+
+
+def run_gather(rows, order, out):
+    step.gather(rows, order, out)
+    return out
+
+
+PARTS: Calls = {"panel": draw_panel, "window": draw_window, "turn": draw_turn, "gather": draw_gather}
 
 
 def large_product(d: Draw) -> tuple[int, int, int]:

@@ -15,6 +15,7 @@ import numpy as np
 from fastnn.backend import Backend, backend_of
 
 _NHWC, _NCHW = (0, 2, 3, 1), (0, 3, 1, 2)
+_SHARED = 1 << 19  # bytes of a batch, from which on it pays to gather it on all threads
 
 
 class Rows:
@@ -47,7 +48,12 @@ class Rows:
             self._buffer = out
         if len(out) > count:
             out = out[:count]
-        self.array.take(rows, 0, out, *self._mode)
+        if out.nbytes >= _SHARED and self.backend.room == "cpu":
+            from fastnn.kernels.cpu.step import gather
+
+            gather(self.array, rows, out)
+        else:
+            self.array.take(rows, 0, out, *self._mode)
         return out.transpose(_NCHW) if self.channels_last else out
 
     def slice(self, start: int, stop: int) -> Any:

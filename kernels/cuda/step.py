@@ -1,5 +1,5 @@
-"""What a recorded training step does beside the network: ``step.cu``. Only this room has it, since elsewhere
-the host itself fetches batches and keeps losses.
+"""What a recorded training step does beside the network: ``step.cu``. Elsewhere the host itself keeps outputs
+and losses.
 """
 
 from __future__ import annotations
