@@ -9,13 +9,14 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-# Files that take minutes each come first: run last, one of them would be what all other processes wait for.
+# Files that take longest come first: run last, one of them would be what all other processes wait for.
 LONG = (
     "test_emulation",
-    "test_tile",
     "test_gpu_scripts",
-    "test_cuda_compile",
+    "test_tile",
     "test_experiments",
+    "test_cli",
+    "test_cuda_compile",
     "test_search",
 )
 collect_ignore = ["soak"]  # minutes long; `make soak` names it, which collects it all the same
@@ -36,9 +37,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(scope="session")
-def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder for kernels/cuda as g++ builds it: once for all tests."""
-    return tmp_path_factory.mktemp("built")
+def built() -> Path:
+    """A folder for kernels/cuda as g++ builds it, for all tests."""
+    from tests.emulation import BUILT
+
+    return BUILT
 
 
 @pytest.fixture(scope="session")

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import ctypes
+import os
 import re
 import shutil
 import subprocess
@@ -19,8 +20,13 @@ import numpy as np
 from fastnn.kernels.cuda import _launch
 
 HEADER = Path(__file__).parent / "cuda" / "emulate.h"
+# Where tests let it be built: once for all of their processes, and again only when its source changes.
+BUILT = Path(__file__).resolve().parents[1] / "out" / "emulated"
 COMPILER = shutil.which("g++")
-WHY_NOT = None if COMPILER else "there is no g++ to build kernels/cuda for the CPU"
+WHY_NOT = None if COMPILER and os.name == "posix" else "there is no g++ to build kernels/cuda for the CPU"
+# Not optimised, and with little for a debugger: to build takes longer than to run.
+WARNINGS = ("-Wall", "-Wno-unknown-pragmas", "-Wno-unused-variable")
+COMMAND = ("-std=c++17", "-O0", "-g1", "-fPIC", "-shared", *WARNINGS)
 
 
 class Toolkit:
@@ -46,21 +52,24 @@ class Toolkit:
         kernels = re.findall(r'extern "C" __global__ void (\w+)\(', source)
         kernels += re.findall(r"^(?:MAP|MAP_BACKWARD|GATHER|PRODUCT)\((\w+),", source, re.M)
         kernels = [kernel for kernel in kernels if kernel != "name"]
-        text = f'#include "{HEADER}"\n{source}\n' + "".join(f"EXPORT({kernel})\n" for kernel in kernels)
-        path = self._folder / f"{name}.cpp"
-        library = path.with_suffix(".so")
-        if library.exists() and path.read_text() == text:  # tests share a folder
+        defined = [option for option in options if option.startswith("-D")]
+        command = [str(COMPILER), *COMMAND, *self._flags, *defined]
+        header = HEADER.read_text().replace("#pragma once\n", "")
+        parts = [
+            f"// {' '.join(command)}",
+            f'#line 1 "{HEADER.name}"',
+            header,
+            f'#line 1 "{stem}.cu"',
+            source,
+        ]
+        text = "\n".join([*parts, *(f"EXPORT({kernel})" for kernel in kernels), ""])
+        self._folder.mkdir(parents=True, exist_ok=True)
+        library = self._folder / f"{name}.so"
+        with _alone(self._folder / f"{name}.lock"):  # other processes may want the same
+            built = library.with_suffix(".cpp")
+            if not (library.exists() and built.exists() and built.read_text() == text):
+                _build(command, text, library)
             return _Module(ctypes.CDLL(str(library)), stem, self)
-        path.write_text(text)
-        ignored = "-Wno-unknown-pragmas", "-Wno-unused-variable"
-        command = [COMPILER, "-std=c++17", "-O1", "-g", "-fPIC", "-shared", "-Wall"]
-        define = [option for option in options if option.startswith("-D")]
-        built = subprocess.run(
-            [*command, *ignored, *define, *self._flags, "-o", library, path], capture_output=True, text=True
-        )
-        if built.returncode:
-            raise RuntimeError(f"g++ does not take {stem}.cu:\n{built.stderr}")
-        return _Module(ctypes.CDLL(str(library)), stem, self)
 
     @staticmethod
     def address(array: np.ndarray) -> int:
@@ -69,6 +78,27 @@ class Toolkit:
     def do(self, action: Callable[[], Any], arguments: tuple[Any, ...]) -> None:
         """Launch a kernel, which `action` does."""
         action()
+
+
+@contextmanager
+def _alone(lock: Path) -> Iterator[None]:
+    """Wait until no other process or thread is in here with that lock."""
+    import fcntl
+
+    with lock.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _build(command: list[str], text: str, library: Path) -> None:
+    """Leave `library`, and beside it the source it is of, which is written last."""
+    source, made = library.with_suffix(".new.cpp"), library.with_suffix(".new")
+    source.write_text(text)
+    done = subprocess.run([*command, "-o", made, source], capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise RuntimeError(f"g++ does not take {library.stem}:\n{done.stderr}")
+    made.replace(library)  # in the place of a file that a process may still run
+    source.replace(library.with_suffix(".cpp"))
 
 
 class _Module:

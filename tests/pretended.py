@@ -12,9 +12,7 @@ from __future__ import annotations
 
 import functools
 import math
-import os
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -355,8 +353,7 @@ def pretended(folder: Path) -> Iterator[Toolkit]:
 
 
 def pytest_configure(config: Any) -> None:
-    folder = os.environ.get("FASTNN_PRETENDED") or tempfile.mkdtemp(prefix="fastnn-pretended-")
-    config.pretended = pretended(Path(folder))
+    config.pretended = pretended(emulation.BUILT)
     config.pretended.__enter__()
 
 

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import itertools
 import sys
-import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -15,7 +14,7 @@ import numpy as np
 import fastnn
 from fastnn.kernels.cuda import _launch, _products
 from tests.drawn import KERNELS, Draw
-from tests.emulation import Toolkit, emulated
+from tests.emulation import BUILT, Toolkit, emulated
 from tests.rooms import CUDA
 from tests.step_calls import make_calls
 
@@ -27,7 +26,7 @@ extern "C" __global__ void past_the_end(const float* x, float* out) { out[thread
 
 
 def build(toolkit: Toolkit) -> None:
-    """All files for float, two at a time: with the sanitizers, g++ takes longer than all the calls."""
+    """All files for float, two at a time: g++ takes longer than all the calls."""
 
     def compiled(path: Path) -> None:
         real = np.dtype(np.float32)
@@ -55,7 +54,7 @@ def products() -> int:
 
 
 def main() -> None:
-    with tempfile.TemporaryDirectory() as folder, emulated(Toolkit(Path(folder), FLAGS)) as toolkit:
+    with emulated(Toolkit(BUILT / "sanitized", FLAGS)) as toolkit:
         if "--past-the-end" in sys.argv:
             kernel = toolkit.compile("past", PAST_THE_END, ("-DREAL=float",)).get_function("past_the_end")
             kernel((1,), (32,), (np.empty(31, np.float32), np.empty(32, np.float32)))

@@ -133,12 +133,12 @@ def test_mse_starts_from_the_published_loss(root):
 @pytest.mark.parametrize(
     ("name", "variant", "epochs", "accuracy", "loss"),
     [
-        ("cifar2-mlp", "published", 6, 0.72, 0.8),
-        ("cifar10-clr", "a", 10, 0.43, 0.8),
-        ("cifar10-mse", "best", 5, 0.38, 0.85),
-        ("cifar10-linear", "published", 25, 0.35, 0.9),
-        ("cifar10-sigmoid", "sgd", 3, 0.3, 0.95),
-        ("cifar10-sigmoid", "full-batch", 12, 0.25, 0.95),
+        ("cifar2-mlp", "published", 3, 0.68, 0.85),
+        ("cifar10-clr", "a", 6, 0.4, 0.8),
+        ("cifar10-mse", "best", 3, 0.38, 0.85),
+        ("cifar10-linear", "published", 8, 0.32, 0.93),
+        ("cifar10-sigmoid", "sgd", 1, 0.3, 0.95),
+        ("cifar10-sigmoid", "full-batch", 5, 0.25, 0.95),
     ],
 )
 def test_scaled_down_experiment_learns(root, tmp_path, name, variant, epochs, accuracy, loss):
@@ -205,12 +205,12 @@ def test_medians_of_finished_runs_are_set_beside_the_published_figures(tmp_path)
     assert row().reproduced is False
 
 
-def test_lenet_reaches_97_per_cent_in_two_epochs_and_leaves_its_record(root, tmp_path):
+def test_lenet_reaches_96_per_cent_in_one_epoch_and_leaves_its_record(root, tmp_path):
     result = experiments.run(
-        "mnist-lenet", out=tmp_path, data=root, epochs=2, progress=False, pictures=experiments.PICTURES
+        "mnist-lenet", out=tmp_path, data=root, epochs=1, progress=False, pictures=experiments.PICTURES
     )
-    assert result["accuracy"]["test"] > 0.97
-    assert result["accuracy"]["validation"] > 0.97
+    assert result["accuracy"]["test"] > 0.96
+    assert result["accuracy"]["validation"] > 0.96
     assert result["diagnosis"] is None
     written = json.loads((tmp_path / "result.json").read_text())
     assert written == result
@@ -228,10 +228,10 @@ def test_lenet_reaches_97_per_cent_in_two_epochs_and_leaves_its_record(root, tmp
         assert key in written
     assert written["published"]["test"] == 98.68
     history = History.load(tmp_path / "history.json")
-    assert len(history) == 2
-    assert len(history.step_loss) == 2 * 782
+    assert len(history) == 1
+    assert len(history.step_loss) == 782
     assert (
-        result["accuracy"]["train"] > history.epochs[-1]["accuracy"] > 0.9
+        result["accuracy"]["train"] > history.epochs[-1]["accuracy"] > 0.8
     )  # in training, dropout costs some
     assert history.epochs[-1]["val_accuracy"] == result["accuracy"]["validation"]
     for name in ("curves", "confusion", "weights", "mistakes"):

@@ -12,7 +12,8 @@ from fastnn.experiments import LogUniform, Search, search
 
 pytest.importorskip("optuna")
 
-DRAWN = Search({"lr": LogUniform(1e-4, 1e-1)}, 3, {"examples": 500, "hidden": 8})
+DRAWN = Search({"lr": LogUniform(1e-4, 1e-1)}, 2, {"examples": 500, "hidden": 8})
+ONE = Search({"lr": [0.02]}, settings={"examples": 500, "hidden": 8})
 GRID = Search({"lr": [0.02, 1e-6], "batch_size": [50, 100]}, settings={"examples": 500, "hidden": 8})
 
 
@@ -58,7 +59,7 @@ def test_trials_are_ranked_by_validation_accuracy_and_leave_their_records(root, 
 def test_interrupted_search_goes_on_with_the_points_it_had(root, tmp_path):
     whole = run(DRAWN, root, tmp_path / "whole")
     assert all(1e-4 <= trial.settings["lr"] <= 1e-1 for trial in whole)
-    assert len({trial.settings["lr"] for trial in whole}) == 3
+    assert len({trial.settings["lr"] for trial in whole}) == 2
 
     def stop(trial, of):
         done.append(trial.number)
@@ -72,7 +73,7 @@ def test_interrupted_search_goes_on_with_the_points_it_had(root, tmp_path):
         DRAWN, root, tmp_path / "part", resume=True, report=lambda trial, of: rest.append(trial.number)
     )
     assert done[0] not in rest
-    assert {*done, *rest} == {0, 1, 2}
+    assert {*done, *rest} == {0, 1}
     assert tried(resumed) == tried(whole)
     assert [(t.number, t.validation) for t in resumed] == [(t.number, t.validation) for t in whole]
 
@@ -96,12 +97,12 @@ def test_processes_share_the_threads_and_change_no_result(root, tmp_path):
 
 
 def test_another_search_is_not_resumed_and_a_fresh_one_forgets_the_old(root, tmp_path):
-    run(DRAWN, root, tmp_path)
+    run(ONE, root, tmp_path)
     with pytest.raises(ValueError, match="is another one"):
         run(GRID, root, tmp_path, resume=True)
     with pytest.raises(ValueError, match="is another one"):
-        run(DRAWN, root, tmp_path, resume=True, hidden=9)
-    assert len(run(GRID, root, tmp_path)) == 4
+        run(ONE, root, tmp_path, resume=True, hidden=9)
+    assert len(run(DRAWN, root, tmp_path)) == 2
 
 
 def test_unknown_settings_and_numbers_out_of_range_are_refused_before_anything_runs(tmp_path):

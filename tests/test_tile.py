@@ -25,7 +25,6 @@ from tests import cases, parity
 
 ROOT = Path(__file__).resolve().parents[1]
 PROTOTYPE = ctypes.CFUNCTYPE(None, *[ctypes.c_int64] * 15)
-Children = dict[str, "subprocess.Popen[str]"]
 MARK = 77.0
 HEIGHTS = _SHAPES[_target()["registers"]]
 
@@ -219,16 +218,10 @@ def test_convolution_and_its_gradients_are_exact(case: cases.Conv, dtype: Any) -
         np.testing.assert_array_equal(ours, theirs)
 
 
-# The suite runs on the vectors of this machine; here, in children, on those of lesser ones. Both run the
-# panels and windows; only one then convolves, which is addressing them, and only x86-64 has no multiply-add.
+# The suite runs on the vectors of this machine; here, in children, the panels run on those of lesser ones.
+# soak/test_tile_modes.py runs more there: nearly all that takes time is to compile it.
 IN_CHILD = "FASTNN_TESTED_VECTOR_BITS"
-LESSER = {
-    "haswell": (256, ["tests/test_tile.py", "tests/test_windows.py", "-k", "not float64 or panel"]),
-    "x86-64": (
-        128,
-        ["tests/test_tile.py", "tests/test_windows.py", "tests/test_math.py", "-k", "not convolution"],
-    ),
-}
+LESSER = {"haswell": 256, "x86-64": 128}
 CHILD = f"""
 import os, sys, pytest
 from fastnn.kernels.cpu.tile import describe
@@ -237,31 +230,22 @@ sys.exit(pytest.main(["-x", "-q", "-p", "no:cacheprovider", *sys.argv[1:]]))
 """
 
 
-@pytest.fixture(scope="module")
-def children(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Children]:
-    """A child for each lesser CPU, at work side by side: nearly all they do is compile."""
-    started = {}
-    for cpu, (bits, tests) in LESSER.items():
-        if bits <= describe()["vector_bits"]:
-            env = {**os.environ, "NUMBA_CPU_NAME": cpu, "NUMBA_CPU_FEATURES": "", IN_CHILD: str(bits)}
-            env["NUMBA_CACHE_DIR"] = str(tmp_path_factory.mktemp(cpu))
-            command, pipe = [sys.executable, "-c", CHILD, *tests], subprocess.PIPE
-            started[cpu] = subprocess.Popen(
-                command, cwd=ROOT, env=env, stdout=pipe, stderr=subprocess.STDOUT, text=True
-            )
-    yield started
-    for child in started.values():
-        child.kill()
-        child.communicate()
+def run_as(cpu: str, cache: Path, *tests: str) -> None:
+    """Those tests in a process whose kernels are made for `cpu`; a skip if its vectors are the wider ones."""
+    if platform.machine() not in ("x86_64", "AMD64"):
+        pytest.skip(f"{cpu} is a CPU of x86-64, this one is {platform.machine()}")
+    if LESSER[cpu] > describe()["vector_bits"]:
+        pytest.skip("this CPU has narrower vectors")
+    env = {"NUMBA_CPU_NAME": cpu, "NUMBA_CPU_FEATURES": "", IN_CHILD: str(LESSER[cpu])}
+    env = {**os.environ, **env, "NUMBA_CACHE_DIR": str(cache)}
+    command = [sys.executable, "-c", CHILD, *tests]
+    done = subprocess.run(
+        command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=900, check=False
+    )
+    assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-1000:]
 
 
-@pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="names CPUs of x86-64")
 @pytest.mark.skipif(IN_CHILD in os.environ, reason="this is the child")
 @pytest.mark.parametrize("cpu", LESSER)
-def test_tiles_of_lesser_cpus_hold_the_same_promises(
-    cpu: str, children: dict[str, subprocess.Popen[str]]
-) -> None:
-    if cpu not in children:
-        pytest.skip("this CPU has narrower vectors")
-    output, _ = children[cpu].communicate(timeout=900)
-    assert children[cpu].returncode == 0, output[-6000:]
+def test_panels_of_lesser_cpus_hold_the_same_promises(cpu: str, tmp_path: Path) -> None:
+    run_as(cpu, tmp_path, "tests/test_tile.py", "-k", "panel")

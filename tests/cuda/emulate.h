@@ -8,6 +8,7 @@
 // arrays.
 #pragma once
 #include <math.h>
+#include <setjmp.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <string.h>
@@ -22,11 +23,6 @@
 
 #if defined(__SANITIZE_ADDRESS__)
 #include <sanitizer/common_interface_defs.h>
-#define SWITCH_BEGIN(save, stack, size) __sanitizer_start_switch_fiber(save, stack, size)
-#define SWITCH_END(save) __sanitizer_finish_switch_fiber(save, nullptr, nullptr)
-#else
-#define SWITCH_BEGIN(save, stack, size)
-#define SWITCH_END(save)
 #endif
 
 struct Index3 { unsigned x, y, z; };
@@ -44,55 +40,76 @@ namespace emulation {
 
 enum State { READY, AT_BARRIER, AT_WARP, DONE };
 
-struct Fiber {
+// A place where one stack was left. The sanitizer must be told of each change, and follows swapcontext() only; else a
+// jump does, which unlike that asks nothing of the system.
+#if defined(__SANITIZE_ADDRESS__)
+struct Place {
     ucontext_t context;
+    void* fake_stack;
+    const void* stack;
+    size_t size;
+};
+static void change(Place& from, Place& to, bool) {
+    __sanitizer_start_switch_fiber(&from.fake_stack, to.stack, to.size);
+    swapcontext(&from.context, &to.context);
+    __sanitizer_finish_switch_fiber(from.fake_stack, nullptr, nullptr);
+}
+#else
+struct Place {
+    ucontext_t context;
+    jmp_buf jump;
+};
+static void change(Place& from, Place& to, bool first) {
+    if (_setjmp(from.jump)) return;
+    if (first) setcontext(&to.context);
+    _longjmp(to.jump, 1);
+}
+#endif
+
+struct Fiber {
+    Place place;
     std::vector<char> stack;
     State state;
     Index3 index;
-    void* fake_stack;
     unsigned mask;      // of the lanes waited for
     uint64_t offered;   // what this lane holds out to the others of its warp
     unsigned lane, warp;
+    bool begun;
 };
 
 static std::vector<Fiber> fibers;
 static Fiber* running;
-static ucontext_t scheduler;
-static void* scheduler_fake_stack;
-static const void* scheduler_stack;
-static size_t scheduler_size;
+static Place scheduler;
 static std::function<void()> body;
 
 static void resume(Fiber& fiber) {
     running = &fiber;
     threadIdx = fiber.index;
-    SWITCH_BEGIN(&scheduler_fake_stack, fiber.stack.data(), fiber.stack.size());
-    swapcontext(&scheduler, &fiber.context);
-    SWITCH_END(scheduler_fake_stack);
+    bool first = !std::exchange(fiber.begun, true);
+    change(scheduler, fiber.place, first);
 }
 
 static void wait(State state) {
     Fiber* self = running;
     self->state = state;
-    SWITCH_BEGIN(&self->fake_stack, scheduler_stack, scheduler_size);
-    swapcontext(&self->context, &scheduler);
-    SWITCH_END(self->fake_stack);
+    change(self->place, scheduler, false);
 }
 
+// What a fiber does for ever: its part of one block after the other.
 static void start() {
 #if defined(__SANITIZE_ADDRESS__)
-    __sanitizer_finish_switch_fiber(nullptr, &scheduler_stack, &scheduler_size);
+    __sanitizer_finish_switch_fiber(nullptr, &scheduler.stack, &scheduler.size);
 #endif
-    body();
-    Fiber* self = running;
-    self->state = DONE;
-    SWITCH_BEGIN(nullptr, scheduler_stack, scheduler_size);
-    swapcontext(&self->context, &scheduler);
+    for (;;) {
+        body();
+        wait(DONE);
+    }
 }
 
 static std::string mistake;  // of a fiber: no exception crosses from its stack to the scheduler's
 
 [[noreturn]] static void fail(const std::string& what) {
+    fibers.clear();  // some are in the middle of a kernel
     throw std::runtime_error(what + " in block (" + std::to_string(blockIdx.x) + ", " +
                              std::to_string(blockIdx.y) + ", " + std::to_string(blockIdx.z) + ")");
 }
@@ -123,25 +140,33 @@ static bool release() {
     return any;
 }
 
+static void begin(Fiber& fiber) {
+    ucontext_t& context = fiber.place.context;
+    fiber.stack.resize(64 << 10);
+    getcontext(&context);
+    context.uc_stack.ss_sp = fiber.stack.data();
+    context.uc_stack.ss_size = fiber.stack.size();
+    context.uc_link = nullptr;
+    makecontext(&context, start, 0);
+#if defined(__SANITIZE_ADDRESS__)
+    fiber.place.stack = fiber.stack.data(), fiber.place.size = fiber.stack.size();
+#endif
+}
+
 static void run_block(std::mt19937& random) {
     if (__start_shared_memory) memset(__start_shared_memory, 0xff, __stop_shared_memory - __start_shared_memory);
     size_t count = size_t(blockDim.x) * blockDim.y * blockDim.z;
+    fibers.reserve(1024);  // a context must stay where it was made
     fibers.resize(count);
     std::vector<size_t> order(count);
     for (size_t i = 0; i < count; i++) {
         Fiber& fiber = fibers[i];
-        fiber.stack.resize(64 << 10);
+        if (!fiber.begun) begin(fiber);
         fiber.state = READY;
-        fiber.fake_stack = nullptr;
         fiber.lane = i % 32;
         fiber.warp = i / 32;
         fiber.index = {unsigned(i % blockDim.x), unsigned(i / blockDim.x % blockDim.y),
                        unsigned(i / blockDim.x / blockDim.y)};
-        getcontext(&fiber.context);
-        fiber.context.uc_stack.ss_sp = fiber.stack.data();
-        fiber.context.uc_stack.ss_size = fiber.stack.size();
-        fiber.context.uc_link = nullptr;
-        makecontext(&fiber.context, start, 0);
         order[i] = i;
     }
     for (size_t left = count; left;) {

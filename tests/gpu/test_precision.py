@@ -25,7 +25,7 @@ def _as_before() -> Iterator[None]:
     fastnn.set_float32_precision("highest")
 
 
-def products(dtype: Any, images: int = 6) -> list[tuple[Callable[..., Any], tuple[Any, ...]]]:
+def products(dtype: Any, images: int = 2) -> list[tuple[Callable[..., Any], tuple[Any, ...]]]:
     """Calls whose results are products of matrices, and their operands."""
     x, weight, grad = (layouts.floats(i, s, dtype) for i, s in enumerate(((150, 90), (90, 70), (150, 70))))
     image = layouts.floats(4, (images, 16, 9, 9), dtype, "channels_last")

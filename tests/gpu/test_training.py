@@ -129,11 +129,11 @@ def weights(net: Any) -> list[np.ndarray]:
 
 @pytest.fixture
 def alone() -> list[list[np.ndarray]]:
-    """The weights of each of the two networks after 50 steps with nothing beside it."""
+    """The weights of each of the two networks after 20 steps with nothing beside it."""
     found = []
     for work in two_works():
         run = stepping(*work)
-        for _ in range(50):
+        for _ in range(20):
             next(run)
         found.append(weights(work[0]))
     return found
@@ -150,7 +150,7 @@ def test_two_streams_do_not_disturb_each_other(cupy: Any, alone: list[list[np.nd
     cupy.cuda.Device().synchronize()  # these streams do not wait for the one that made the works
     streams = [cupy.cuda.Stream(non_blocking=True) for _ in works]
     runs = [stepping(*work) for work in works]
-    for _ in range(50):
+    for _ in range(20):
         for run, stream in zip(runs, streams, strict=True):
             with stream:
                 next(run)
@@ -162,7 +162,7 @@ def test_two_threads_train_as_one_after_the_other(alone: list[list[np.ndarray]])
     def work(net: Any, x: Any, y: Any) -> list[np.ndarray]:
         with fastnn.use_backend("cupy"):
             run = stepping(net, x, y)
-            for _ in range(50):
+            for _ in range(20):
                 next(run)
             return weights(net)
 
