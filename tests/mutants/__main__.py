@@ -61,6 +61,7 @@ class Copy:
         try:
             done = subprocess.run(command, cwd=self.tree, env=environment, capture_output=True, timeout=LIMIT)
         except subprocess.TimeoutExpired:
+            self.output = f"no end after {LIMIT} s"
             return None
         self.output = (done.stdout + done.stderr).decode()
         return done.returncode
