@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fastnn.kernels.cpu import _transforms, _winograd, activation, conv, conv_pool, pool
+from fastnn.kernels.cpu import _transforms, _winograd, _winograd_weight, activation, conv, conv_pool, pool
 from fastnn.kernels.cpu._conv_rows import filters_of
 from fastnn.kernels.reference import conv as reference
 from tests import cases, parity
@@ -151,3 +151,53 @@ def test_the_gradient_of_the_input_goes_this_way_too() -> None:
 
     grad_x = conv.conv2d_backward(grad, x, weight, *case.geometry, 1, True)[0]
     parity.assert_sum_of_products(grad_x, one, [grad, x, weight], 9 * case.weight[0], "grad_x")
+
+
+def weight_goes(case: cases.Conv) -> bool:
+    options = (case.output[2:], case.stride, case.dilation, case.groups)
+    return _winograd_weight.pays((case.x[0], case.x[1]), case.weight, *options, 4)
+
+
+def test_the_matrices_give_the_gradient_of_a_filter_exactly() -> None:
+    A, B, G = (np.array(matrix, dtype=object) for matrix in _transforms.matrices())
+    rng = np.random.default_rng(0)
+    patch = rng.integers(-9, 10, (6, 6)).astype(object)
+    grad = rng.integers(-9, 10, (4, 4)).astype(object)
+    result = G.T @ ((A.T @ grad @ A) * (B @ patch @ B.T)) @ G
+    direct = [[(patch[i : i + 4, j : j + 4] * grad).sum() for j in range(3)] for i in range(3)]
+    assert (result == np.array(direct, dtype=object)).all()
+
+
+@pytest.mark.parametrize("padding", [0, 1, (2, 1)])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_the_gradient_of_the_weight_is_right_at_every_edge(shape: Any, padding: Any) -> None:
+    case = case_of(shape, padding=0, channels=3, outputs=3)
+    if padding:
+        pads = (padding, padding) if isinstance(padding, int) else padding
+        image = tuple(size - 2 * pad for size, pad in zip(case.x[2:], pads, strict=True))
+        case = case._replace(x=(*case.x[:2], *image), padding=pads)
+    x, weight, _, grad = case.operands()
+    assert weight_goes(case) == (shape[0] >= _winograd_weight._FEWEST and LANES >= 16)
+
+    def one(*operands: Any) -> Any:
+        return reference.conv2d_backward(*operands, *case.geometry, 1, False)[1]
+
+    _, grad_weight, grad_bias = conv.conv2d_backward(grad, x, weight, *case.geometry, 1, False)
+    parity.assert_sum_of_products(grad_weight, one, [grad, x, weight], grad[:, 0].size, "grad_weight")
+    np.testing.assert_allclose(grad_bias, grad.sum((0, 2, 3), np.float64), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_a_weight_s_gradient_of_what_is_not_finite_is_computed_directly(value: float) -> None:
+    case = case_of((9, 12, 12), channels=3, outputs=3)
+    x, weight, _, grad = case.operands()
+    x[3, 5, 4, 6] = value
+    assert weight_goes(case) or LANES < 16
+    result = conv.conv2d_backward(grad, x, weight, *case.geometry, 1, False)[1]
+    with np.errstate(all="ignore"):
+        expected = reference.conv2d_backward(grad, x, weight, *case.geometry, 1, False)[1]
+    np.testing.assert_array_equal(np.isfinite(result), np.isfinite(expected))
+    finite = np.isfinite(expected)
+    np.testing.assert_allclose(result[finite], expected[finite], rtol=1e-3, atol=1e-3)
+    assert np.isfinite(result).any()
+    assert not np.isfinite(result).all()

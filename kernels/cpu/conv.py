@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from . import _conv_columns, _winograd
+from . import _conv_columns, _winograd, _winograd_weight
 from ._columns import col2im, im2col
 from ._conv_rows import (
     CHUNKS,
@@ -30,6 +30,7 @@ from ._conv_rows import (
 )
 from ._jit import inline, jit
 from ._memory import aligned, empty, empty_nchw, nhwc, plain
+from ._tape import moved_by_python
 from .activation import RELU, code_of, finish
 from .linear import none
 from .threads import parallel_for, pool, row_blocks
@@ -189,21 +190,32 @@ def conv2d_backward(grad, x, weight, stride, padding, dilation, groups, input_gr
 
 
 def _weight(grad, x, shape, stride, padding, dilation, groups, out):
-    N, H, W, _ = x.shape
-    O, I, KH, KW = shape
+    N, I = len(x), shape[1]
     out, own = gradients(shape, x.dtype, out)
     grad_weight, grad_bias = out
     if N == 0:
         grad_weight[:] = 0
         grad_bias[:] = 0
         return out
-    tasks = min(N, CHUNKS)
-    geometry = (*stride, *padding, 1, 1, *dilation, groups, False, padding == (0, 0))
-    scratch = scratches(tasks, (H + 2 * padding[0], W + 2 * padding[1]), x, geometry)
-    partial = aligned((tasks, KH, KW, I, O), x.dtype)
-    partial_bias = np.empty((tasks, O), x.dtype)
-    tiles = panels(x.itemsize)
-    _weight_gradient(pool(), tasks, tiles, x, grad, partial, partial_bias, own, grad_bias, scratch, geometry)
+    if _winograd_weight.pays((N, I), shape, grad.shape[1:3], stride, dilation, groups, x.itemsize):
+        done = _winograd_weight.run(x, grad, padding, own, grad_bias)
+        if not done:
+            moved_by_python()
+    else:
+        done = False
+    if not done:
+        _weight_directly(grad, x, own, grad_bias, stride, padding, dilation, groups)
     if not np.shares_memory(own, grad_weight):
         grad_weight[:] = own.transpose(3, 2, 0, 1)
     return out
+
+
+def _weight_directly(grad, x, own, grad_bias, stride, padding, dilation, groups):
+    N, H, W, _ = x.shape
+    tasks = min(N, CHUNKS)
+    geometry = (*stride, *padding, 1, 1, *dilation, groups, False, padding == (0, 0))
+    scratch = scratches(tasks, (H + 2 * padding[0], W + 2 * padding[1]), x, geometry)
+    partial = aligned((tasks, *own.shape), x.dtype)
+    partial_bias = np.empty((tasks, grad.shape[3]), x.dtype)
+    tiles = panels(x.itemsize)
+    _weight_gradient(pool(), tasks, tiles, x, grad, partial, partial_bias, own, grad_bias, scratch, geometry)
