@@ -386,4 +386,19 @@ MUTANTS: list[Mutant] = [
         ("max(0, min(order[i], rows.shape[0] - 1))", "min(order[i], rows.shape[0] - 1)"),
         ("(order.size + each - 1) // each", "order.size // each"),
     ),
+    *of(
+        "kernels/cpu/_winograd_weight.py",
+        "tests/test_winograd.py -k weight",
+        ("add = 1 if first > 0 else 0", "add = 0"),
+        ("doubt[0] = not np.isfinite(total)", "doubt[0] = False"),
+        ("grad_bias[o] += sums[n, o]", "grad_bias[o] = sums[n, o]"),
+        (
+            "place(x[first + t], image, 0, corner[0], 1, corner[1], 1)",
+            "place(x[t], image, 0, corner[0], 1, corner[1], 1)",
+        ),
+        (
+            "source = pixels.ctypes.data + M * (y * y_row + z * O) * size",
+            "source = pixels.ctypes.data + M * (y * y_row + y * O) * size",
+        ),
+    ),
 ]
