@@ -104,7 +104,7 @@ def products() -> list[Row]:
         table += rows(
             f"conv2d_backward{winograd}", shape,
             lambda room, *o, rest=rest: room.conv.conv2d_backward(*o, *rest, True), (grad, x, weight),
-            grad_x=(SUM, bound), grad_weight=(SUM, 3), grad_bias=(SUM, 3),
+            grad_x=(SUM, bound), grad_weight=(SUM, 6 if winograd else 3), grad_bias=(SUM, 3),
         )  # fmt: skip
         _, indices = REFERENCE.conv_pool.conv2d_max_pool2d(x, weight, bias, rest, pooling, None)
         slope = cases.channels_last(draw(*indices.shape, seed=5))
