@@ -118,6 +118,7 @@ class Trainer:
         self.train_accuracy = train_accuracy
         self.capture = capture
         self.criterion = Criterion(loss, metric)
+        self._step: TrainingStep | None = None
 
     def fit(
         self,
@@ -218,17 +219,16 @@ class Trainer:
 
     def _epochs(self, run: Run, display: Silent, ctrl_c: CtrlC, recorded: RecordedSteps | None) -> None:
         history, at = run.history, run.position
-        step: TrainingStep | None = None
         while at.epoch < run.epochs and not ctrl_c.pressed:
             if self.early_stop is not None and at.epochs_since_best >= self.early_stop:
                 history.stopped_early = True
                 break
             display.begin(at.epoch + 1, run.epochs, run.examples, at.step * run.batch_size)
             made_of = self.model, self.criterion.loss, self.optimizer, self.l2
-            if step is None or not step.is_of(*made_of):
-                step = TrainingStep(*made_of[:3], l2=self.l2)
+            if self._step is None or not self._step.is_of(*made_of):
+                self._step = TrainingStep(*made_of[:3], l2=self.l2)
             started = time.perf_counter() - at.seconds
-            complete = Epoch(self, run, display, ctrl_c, step, recorded).train()
+            complete = Epoch(self, run, display, ctrl_c, self._step, recorded).train()
             at.seconds = time.perf_counter() - started
             if not complete:
                 break
