@@ -294,6 +294,26 @@ def test_layers_and_losses_of_others_are_called_each_time():
         assert len(calls) == 6
 
 
+@pytest.mark.parametrize("steps", [0, 5])
+@pytest.mark.parametrize("name", ["forward", "backward", "step"])
+def test_a_method_that_somebody_replaces_is_called_each_time(name, steps):
+    loss, calls = losses.SoftmaxCrossEntropy(), []
+    pair = Pair(loss=loss)
+    pair.run((9, 20), steps=steps)
+    owner = pair.optimizers[0] if name == "step" else loss
+    method = getattr(owner, name)
+
+    def replacement(*args):
+        calls.append(name)
+        return method(*args)
+
+    setattr(owner, name, replacement)
+    pair.step = pair.step if steps and name == "step" else TrainingStep(pair.first, loss, pair.optimizers[0])
+    for number in range(5):
+        pair.step(draw((9, 20), number), targets("labels", 9, number))
+    assert len(calls) == 5
+
+
 @pytest.mark.parametrize("duplicate", [copy.deepcopy, lambda step: pickle.loads(pickle.dumps(step))])
 def test_a_copy_trains_the_copied_network_alone(duplicate):
     pair = Pair()

@@ -27,6 +27,7 @@ from fastnn.training.gradients import Gradients
 _LOSSES = (losses.SoftmaxCrossEntropy, losses.SigmoidCrossEntropy, losses.MSE)
 _FUNCTIONS = (functional.softmax_cross_entropy, functional.sigmoid_cross_entropy, functional.mse)
 _OPTIMISERS = (optim.SGD, optim.Adam, optim.AdamW, optim.RMSprop)
+_METHODS = ("forward", "backward", "step")
 _SEEN = 2  # steps of a kind before the one that is recorded
 _KINDS = 16  # that are counted, or recorded
 
@@ -95,13 +96,13 @@ class Repeated:
             for array in _updated(self._layerwise.model, self._optimizer):
                 earlier.append((array, array.copy()))
             self._optimizer.step()
-        leaves = list(self._layerwise.model._leaves())
+        model, loss_function = self._layerwise.model, self._layerwise.criterion.loss
         try:
-            step = _Step(tape, leaves, self._layerwise.criterion.loss, self._optimizer, x, y, output, sure)
+            step = _Step(tape, model, loss_function, self._optimizer, x, y, output, sure)
             self._found[kind] = step if step.repeats(x, y, output, earlier) else None
         except CannotRepeat:
             self._found[kind] = None
-        for leaf in leaves:  # what it has kept will not belong to the last forward
+        for leaf in model._leaves():  # what it has kept will not belong to the last forward
             leaf._saved = None
         return done
 
@@ -121,7 +122,7 @@ class _Step:
     def __init__(
         self,
         tape: Any,
-        leaves: list[Any],
+        model: Any,
         loss: Any,
         optimizer: Any,
         x: np.ndarray,
@@ -137,11 +138,15 @@ class _Step:
         self._pairs = list(dict.fromkeys((seed, offset) for _, seed, offset in tape.streams))
         self._streams = [(s, self._pairs.index((seed, offset))) for s, seed, offset in tape.streams]
         self._output, self._numbers = output, tape.numbers
-        self._assumed = Assumptions(leaves)
-        options = vars(loss) if hasattr(loss, "reduction") else {}
+        self._assumed = Assumptions(list(model._leaves()))
+        # Of the loss, and that nobody has put a function of his own in the place of a method
         self._options = [
-            (options, name, options[name]) for name in ("reduction", "factor") if name in options
+            (vars(owner), name, vars(owner).get(name))
+            for owner in (loss, optimizer, model)
+            for name in ("reduction", "factor", *_METHODS)
         ]
+        if any(value is not None for _, name, value in self._options if name in _METHODS):
+            raise CannotRepeat("a method that is not that of its class")
         self._groups = [
             _Update(self._program, sure + i, g, optimizer) for i, g in enumerate(optimizer.groups)
         ]
