@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -29,6 +30,11 @@ if importlib.util.find_spec("hypothesis"):  # tests/gpu does without
         "fastnn", deadline=None, max_examples=40, suppress_health_check=[HealthCheck.too_slow]
     )
     settings.load_profile("fastnn")
+
+
+def pytest_configure() -> None:
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as a shell has it for what runs behind it
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
