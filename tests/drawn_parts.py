@@ -126,8 +126,9 @@ def draw_large_linear_backward(d: Draw) -> Drawn:
 
 
 def draw_3x3(d: Draw) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
-    """Images of whole vectors of channels, with enough tiles for ``_winograd.py``."""
-    inputs, outputs = (lanes_of(4) * d.whole(1, 2) for _ in "IO")
+    """Images of whole vectors of channels, with enough tiles for ``_winograd.py``; half of them with enough
+    channels for ``_winograd_weight.py``."""
+    inputs, outputs = (48, 48) if d.flag() else (lanes_of(4) * d.whole(1, 2) for _ in "IO")
     height, width = (4 * d.whole(1, 4) - d.whole(0, 1) for _ in "HW")
     tiles = -(-height // 4) * -(-width // 4)
     x = d.image(-(-64 // tiles) + d.whole(0, 2), inputs, height, width)
