@@ -35,6 +35,7 @@ from fastnn.experiments.environment import machine, versions
 
 DEFAULT = Path("out/limits.json")
 _SETTLING = 0.03  # seconds
+RECORDED = 4  # steps, after which a step is one call
 FMA_STEPS = 200_000  # of the reduction, a few milliseconds a call
 
 Rate = Callable[[], float]  # measures once, in operations or bytes a second
@@ -129,14 +130,19 @@ def measure(kernel: Kernel, rate: Rate, least: int, seconds: float) -> tuple[flo
 
 def scaling(network: Network, counts: list[int], least: int, seconds: float) -> dict[str, Any]:
     """A training step's time by number of threads, turn about in one loop."""
-    step = training_step(network, 1e-3)
+    # One for each: a step that has been recorded for some threads is recorded anew for others
+    steps = {n: training_step(network, 1e-3) for n in counts}
     taken: dict[int, list[float]] = {n: [] for n in counts}
+    for n in counts:
+        with limited(n):
+            for _ in range(RECORDED):
+                steps[n]()
     end = time.perf_counter() + seconds
     while len(taken[1]) < least or time.perf_counter() < end:
         for n in counts:
             with limited(n):
-                step()  # wakes the threads
-                taken[n] += [seconds_of(step) for _ in range(3)]
+                steps[n]()  # wakes the threads
+                taken[n] += [seconds_of(steps[n]) for _ in range(3)]
     return {"name": network.name, "seconds": {str(n): median(times) for n, times in taken.items()}}
 
 
