@@ -289,6 +289,7 @@ KERNELS: Calls = {
     "dropout": draw_dropout,
     "sgd": optimiser("sgd", 0, 0.1, 0.0, 0.0, 0.1, False, False),
     "sgd with momentum": optimiser("sgd", 1, 0.1, 0.9, 0.1, 0.1, True, False),
+    "sgd, its first step": optimiser("sgd", 1, 0.1, 0.9, 0.1, 0.1, False, True),
     "adam": optimiser("adam", 2, 0.1, 0.9, 0.99, 1e-8, 0.1, True, 3),
     "rmsprop": optimiser("rmsprop", 1, 0.1, 0.9, 1e-8, 0.1, 0.0),
     "rmsprop with momentum": optimiser("rmsprop", 2, 0.1, 0.9, 1e-8, 0.1, 0.9),
