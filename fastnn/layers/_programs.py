@@ -44,15 +44,19 @@ def kind_of(array: np.ndarray) -> Kind:
 
 
 class Assumptions:
-    """What the recorded calls of `leaves` take for granted: where parameters lie, and options."""
+    """What the recorded calls of `leaves` take for granted: where parameters lie, and options; those of other
+    objects as rows (attributes, name, value)."""
 
-    def __init__(self, leaves: Sequence[Layer]) -> None:
+    def __init__(
+        self, leaves: Sequence[Layer], options: Sequence[tuple[dict[str, Any], str, Any]] = ()
+    ) -> None:
         parameters = [p for leaf in leaves for p in leaf.parameters()]
         self.data = [p._data for p in parameters]
         self.gradients = [p._grad for p in parameters]
         self._parameters = [(p, p._data, p._grad) for p in parameters]
         self._options = [
-            (vars(leaf), n, vars(leaf)[n]) for leaf in leaves for n in _OPTIONS if n in vars(leaf)
+            *((vars(leaf), n, vars(leaf)[n]) for leaf in leaves for n in _OPTIONS if n in vars(leaf)),
+            *options,
         ]
 
     def hold(self) -> bool:
@@ -64,6 +68,32 @@ class Assumptions:
             if attributes.get(name) is not value:
                 return False
         return True
+
+
+class Streams:
+    """The random streams that recorded calls read from memory.
+
+    Parameters
+    ----------
+    streams : list of (array, seed, offset)
+        As a tape has them: the memory, and the stream at the recording.
+
+    Attributes
+    ----------
+    pairs : tuple of (seed, offset)
+        Each stream of the recording once, in the order in which they were drawn.
+    """
+
+    def __init__(self, streams: Sequence[tuple[np.ndarray, int, int]]) -> None:
+        self.pairs: Pairs = tuple(dict.fromkeys((seed, offset) for _, seed, offset in streams))
+        self._places = [(memory, self.pairs.index((seed, offset))) for memory, seed, offset in streams]
+
+    def draw(self) -> Pairs:
+        """Have the calls read new streams; these."""
+        pairs = tuple([_backend.next_stream() for _ in self.pairs])
+        for memory, i in self._places:
+            memory[:] = pairs[i]
+        return pairs
 
 
 class Programs:
@@ -136,7 +166,7 @@ class Programs:
 
 #: What differs from one training forward to the next and is kept by layers: input, output, random streams.
 Kept = tuple[Any, ...]
-Streams = tuple[tuple[int, int], ...]
+Pairs = tuple[tuple[int, int], ...]
 
 
 class _Forward:
@@ -146,9 +176,8 @@ class _Forward:
         from fastnn.kernels.cpu._program import CannotRepeat, Program
 
         self._program = Program(tape, (x,), (out,))
-        pairs = list(dict.fromkeys((seed, offset) for _, seed, offset in tape.streams))
-        self._streams = [(s, pairs.index((seed, offset))) for s, seed, offset in tape.streams]
-        self._draws, kept = len(pairs), (x, out, *pairs)
+        self._streams = Streams(tape.streams)
+        kept = (x, out, *self._streams.pairs)
         places = [_place(leaf, kept) for leaf in leaves]
         self._moving = [(leaf, i) for leaf, i in zip(leaves, places, strict=True) if i is not None]
         self._still = [(leaf, leaf._saved) for leaf, i in zip(leaves, places, strict=True) if i is None]
@@ -167,14 +196,11 @@ class _Forward:
     def run(self, x: np.ndarray) -> Kept | None:
         """What the layers keep, input and output first; None where they must run one by one."""
         program = self._program
-        pairs: Streams = ()
+        pairs: Pairs = ()
         if not self.valid() or not program.lock.acquire(blocking=False):
             return None
         try:
-            if self._streams:
-                pairs = tuple([_backend.next_stream() for _ in range(self._draws)])
-                for source, i in self._streams:
-                    source[:] = pairs[i]
+            pairs = self._streams.draw()
             outputs = program.run(x)
         finally:
             program.lock.release()

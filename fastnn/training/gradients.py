@@ -4,8 +4,23 @@ from __future__ import annotations
 
 from typing import Any
 
+from fastnn import functional, losses, optim
 from fastnn.backend import backend_of
 from fastnn.training.evaluation import Criterion
+
+_LOSSES = (losses.SoftmaxCrossEntropy, losses.SigmoidCrossEntropy, losses.MSE)
+_FUNCTIONS = (functional.softmax_cross_entropy, functional.sigmoid_cross_entropy, functional.mse)
+_OPTIMISERS = (optim.SGD, optim.Adam, optim.AdamW, optim.RMSprop)
+
+
+def why_foreign(loss: Any, optimizer: Any) -> str | None:
+    """Which of them is not this package's own, or None: what another class does in Python, no step that is
+    repeated without Python would do again."""
+    if type(loss) not in _LOSSES and not any(loss is function for function in _FUNCTIONS):
+        return f"the loss, {getattr(loss, '__name__', type(loss).__name__)}, is none of fastnn's own"
+    if type(optimizer) not in _OPTIMISERS:
+        return f"{type(optimizer).__name__} is no optimiser of fastnn's own"
+    return None
 
 
 class Penalty:

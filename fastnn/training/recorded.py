@@ -21,15 +21,12 @@ from typing import Any
 import numpy as np
 
 from fastnn import backend as _backend
-from fastnn import functional, losses, optim
+from fastnn import optim
 from fastnn.layers.base import Layer
 from fastnn.layers.sequential import Sequential
-from fastnn.training.gradients import Gradients
+from fastnn.training.gradients import Gradients, why_foreign
 from fastnn.training.run import Run
 
-_LOSSES = (losses.SoftmaxCrossEntropy, losses.SigmoidCrossEntropy, losses.MSE)
-_FUNCTIONS = (functional.softmax_cross_entropy, functional.sigmoid_cross_entropy, functional.mse)
-_OPTIMISERS = (optim.SGD, optim.Adam, optim.AdamW, optim.RMSprop)
 _PASSING = ("_saved", "_grad", "_optimizer", "_programs")  # what layers and losses keep from call to call
 _AHEAD = 0.25  # seconds that the host may be ahead of the device, once it knows how long steps take
 _FIRST = 16  # steps to find that out
@@ -49,11 +46,7 @@ def why_not(run: Run, model: Any, loss: Any, optimizer: Any) -> str | None:
         changed = [name for name, value in vars(leaf).items() if hasattr(Layer, name) and callable(value)]
         if changed:
             return f"{changed[0]} of {leaf!r} is not that of its class"
-    if type(loss) not in _LOSSES and loss not in _FUNCTIONS:
-        return f"the loss, {getattr(loss, '__name__', type(loss).__name__)}, is none of fastnn's own"
-    if type(optimizer) not in _OPTIMISERS:
-        return f"{type(optimizer).__name__} is no optimiser of fastnn's own"
-    return None
+    return why_foreign(loss, optimizer)
 
 
 def recorded_steps(

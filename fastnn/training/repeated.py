@@ -19,14 +19,10 @@ from typing import Any
 import numpy as np
 
 from fastnn import backend as _backend
-from fastnn import functional, losses, optim
-from fastnn.layers._programs import Assumptions, Kind, kind_of
+from fastnn.layers._programs import Assumptions, Kind, Pairs, Streams, kind_of
 from fastnn.layers.sequential import Sequential
-from fastnn.training.gradients import Gradients
+from fastnn.training.gradients import Gradients, why_foreign
 
-_LOSSES = (losses.SoftmaxCrossEntropy, losses.SigmoidCrossEntropy, losses.MSE)
-_FUNCTIONS = (functional.softmax_cross_entropy, functional.sigmoid_cross_entropy, functional.mse)
-_OPTIMISERS = (optim.SGD, optim.Adam, optim.AdamW, optim.RMSprop)
 _METHODS = ("forward", "backward", "step")
 _SEEN = 2  # steps of a kind before the one that is recorded
 _KINDS = 16  # that are counted, or recorded
@@ -56,9 +52,7 @@ class Repeated:
         model, loss = gradients.model, gradients.criterion.loss
         if type(model) is not Sequential or model._programs is None:
             return None
-        if type(loss) not in _LOSSES and not any(loss is function for function in _FUNCTIONS):
-            return None
-        return cls(gradients, optimizer) if type(optimizer) in _OPTIMISERS else None
+        return None if why_foreign(loss, optimizer) else cls(gradients, optimizer)
 
     def take(self, x: Any, y: Any) -> Done | None:
         """A step; None, with nothing done, where it must be taken in the ordinary way."""
@@ -135,18 +129,17 @@ class _Step:
         self._program = Program(tape, (x, y), (), sure)
         if self._program.moves != {0, 1}:
             raise CannotRepeat("kernels that do not read the batch where it lies")
-        self._pairs = list(dict.fromkeys((seed, offset) for _, seed, offset in tape.streams))
-        self._streams = [(s, self._pairs.index((seed, offset))) for s, seed, offset in tape.streams]
+        self._streams = Streams(tape.streams)
         self._output, self._numbers = output, tape.numbers
-        self._assumed = Assumptions(list(model._leaves()))
         # Of the loss, and that nobody has put a function of his own in the place of a method
-        self._options = [
+        options = [
             (vars(owner), name, vars(owner).get(name))
             for owner in (loss, optimizer, model)
             for name in ("reduction", "factor", *_METHODS)
         ]
-        if any(value is not None for _, name, value in self._options if name in _METHODS):
+        if any(value is not None for _, name, value in options if name in _METHODS):
             raise CannotRepeat("a method that is not that of its class")
+        self._assumed = Assumptions(list(model._leaves()), options)
         self._groups = [
             _Update(self._program, sure + i, g, optimizer) for i, g in enumerate(optimizer.groups)
         ]
@@ -166,26 +159,22 @@ class _Step:
 
     def valid(self) -> bool:
         """Whether everything is as it was recorded."""
-        if not (self._program.current() and self._assumed.hold()):
-            return False
-        for attributes, name, value in self._options:
-            if attributes.get(name) is not value:
-                return False
-        return all(update.valid() for update in self._groups)
+        return (
+            self._program.current()
+            and self._assumed.hold()
+            and all(update.valid() for update in self._groups)
+        )
 
     def take(self, x: np.ndarray, y: np.ndarray, optimizer: Any) -> Done | None:
         """The step; None, with nothing done, where it must be taken in the ordinary way."""
         program = self._program
         if not self.valid() or not program.lock.acquire(blocking=False):
             return None
-        pairs: list[tuple[int, int]] = []
+        pairs: Pairs = ()
         optimizer.steps += 1
         outputs = None
         try:
-            if self._streams:
-                pairs = [_backend.next_stream() for _ in self._pairs]
-                for source, i in self._streams:
-                    source[:] = pairs[i]
+            pairs = self._streams.draw()
             for update in self._groups:
                 if not update.renew(optimizer):
                     break

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from ._jit import inline
-from ._tape import current
+from ._tape import current, doubts
 
 _UNASKED = np.empty(1, np.bool_)
 
@@ -18,8 +18,7 @@ def slots(tasks):
     """Slots for the parts of so many tasks and, last, their sum; and the flag, which a tape hears of."""
     parts, doubt, tape = np.empty(tasks + 1), _UNASKED, current()
     if tape is not None:
-        doubt = np.zeros(1, np.bool_)
-        tape.doubts.append(doubt)
+        doubt = doubts(1)
         tape.numbers.append(parts[-1:])
     return parts, doubt
 

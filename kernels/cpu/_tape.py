@@ -51,6 +51,14 @@ def recording() -> Iterator[Tape | None]:
         _recording.release()
 
 
+def doubts(count: int) -> np.ndarray:
+    """Flags for kernels to set, all down; a tape hears of them."""
+    flags, tape = np.zeros(count, np.bool_), current()
+    if tape is not None:
+        tape.doubts.append(flags)
+    return flags
+
+
 def moved_by_python() -> None:
     """To be said wherever numbers are copied without a kernel."""
     tape = current()

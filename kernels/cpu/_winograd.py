@@ -29,7 +29,7 @@ import numpy as np
 from ._conv_rows import place
 from ._jit import inline, jit
 from ._memory import aligned, copy
-from ._tape import current, moved_by_python
+from ._tape import doubts, moved_by_python
 from ._transforms import M, N, make_transform, matrices
 from .activation import apply
 from .threads import get_num_threads, parallel_for, pool
@@ -145,22 +145,33 @@ def _kernel(size, ending):
     return kernel
 
 
+def grid_of(size):
+    """How many tiles lie below each other and side by side on `size` pixels of a result."""
+    return -(-size[0] // M), -(-size[1] // M)
+
+
+def suits(images, window, C, O, itemsize, size, stride, dilation, groups):
+    """Whether filters of `window`, from C channels to O, on so many `images` with results of `size` pixels
+    can go by tiles, and then multiply so much less that it pays."""
+    width, (rows, columns) = lanes(itemsize), grid_of(size)
+    return (
+        (*window, *stride, *dilation, groups) == (3, 3, 1, 1, 1, 1, 1)
+        and itemsize == 4
+        and C % width == 0
+        and O % width == 0
+        and C * O <= _MOST
+        and images * rows * columns >= _LEAST
+        and rows * columns * N * N * _WORTH <= size[0] * size[1] * 9
+    )
+
+
 @functools.lru_cache(maxsize=1024)
 def pays(shape, filters, itemsize, size, stride, step, dilation, groups):
     """Whether this way is open for NHWC images and (1, KH, KW, C, O) filters of these shapes, and takes less
     time than the direct one."""
     _, KH, KW, C, O = filters
-    width = lanes(itemsize)
-    tiles = -(-size[0] // M) * -(-size[1] // M)
-    return (
-        (KH, KW, *stride, *step, *dilation, groups) == (3, 3, 1, 1, 1, 1, 1, 1, 1)
-        and itemsize == 4
-        and C % width == 0
-        and O % width == 0
-        and C * O <= _MOST
-        and shape[0] * tiles >= _LEAST
-        and tiles * N * N * _WORTH <= size[0] * size[1] * 9
-    )
+    fits = suits(shape[0], (KH, KW), C, O, itemsize, size, stride, dilation, groups)
+    return fits and step == (1, 1)
 
 
 def run(x, filters, bias, out, indices, corner, size, code):
@@ -168,7 +179,7 @@ def run(x, filters, bias, out, indices, corner, size, code):
     `indices` into its 2 x 2 maxima. Returns which images did not come out finite, to be done again.
     """
     n, C, O = len(x), x.shape[3], filters.shape[4]
-    grid = -(-size[0] // M), -(-size[1] // M)
+    grid = grid_of(size)
     tasks = min(n, 2 * get_num_threads())
     U = aligned((N * N, C * O + _PAD), x.dtype)
     _filter_kernel(x.itemsize)(pool(), filters[0], U)
@@ -178,10 +189,7 @@ def run(x, filters, bias, out, indices, corner, size, code):
         aligned((tasks, N * N, _TILES * O + _PAD), x.dtype),
         np.empty((tasks, n // tasks + 1, lanes(x.itemsize)), np.int32),
     )
-    again = np.zeros(n, np.bool_)
-    tape = current()
-    if tape is not None:
-        tape.doubts.append(again)
+    again = doubts(n)
     bias = bias if bias.size else np.zeros(O, x.dtype)
     ending, where = ("bias", _NOWHERE) if indices is None else ("pool", indices)
     _kernel(x.itemsize, ending)(

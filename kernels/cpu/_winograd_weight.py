@@ -24,9 +24,9 @@ import numpy as np
 from ._conv_rows import place
 from ._jit import inline, jit
 from ._memory import aligned
-from ._tape import current
+from ._tape import doubts, moved_by_python
 from ._transforms import M, N, make_transform, matrices
-from ._winograd import _LEAST, _MOST, _PAD, _WORTH
+from ._winograd import _PAD, grid_of, suits
 from .threads import parallel_for, pool
 from .tile import lanes, multiply, panels
 
@@ -118,26 +118,19 @@ def pays(images, filters, size, stride, dilation, groups, itemsize):
     """Whether this way is open for `images` (N, C, H, W), `filters` (O, C, KH, KW) and a gradient of `size`
     pixels, and takes less time than the direct one."""
     O, C, *window = filters
-    width = lanes(itemsize)
-    tiles = -(-size[0] // M) * -(-size[1] // M)
+    rows, columns = grid_of(size)
     return (
-        (*window, *stride, *dilation, groups) == (3, 3, 1, 1, 1, 1, 1)
-        and itemsize == 4
-        and C % width == 0
-        and O % width == 0
-        and _CHANNELS <= C * O <= _MOST
-        and tiles <= _LARGEST
-        and images[0] * tiles >= _LEAST
+        suits(images[0], window, C, O, itemsize, size, stride, dilation, groups)
+        and C * O >= _CHANNELS
+        and rows * columns <= _LARGEST
         and images[0] >= _FEWEST
-        and tiles * N * N * _WORTH <= size[0] * size[1] * 9
     )
 
 
 def run(x, grad, padding, grad_weight, grad_bias):
     """Fill `grad_weight` (3, 3, C, O) and `grad_bias` from NHWC `x` and `grad`; False if they did not come
     out finite, to be computed in the direct way."""
-    n, C, (_, OH, OW, O) = len(x), x.shape[3], grad.shape
-    grid = -(-OH // M), -(-OW // M)
+    n, C, O, grid = len(x), x.shape[3], grad.shape[3], grid_of(grad.shape[1:3])
     each = min(n, max(_FEWEST, _TOGETHER // (grid[0] * grid[1])))
     count = each * grid[0] * grid[1]
     scratch = [
@@ -148,10 +141,10 @@ def run(x, grad, padding, grad_weight, grad_bias):
         aligned((each, grid[0] * M, grid[1] * M, O), x.dtype),
         np.empty((n, O), x.dtype),
     ]
-    doubt, tape = np.zeros(1, np.bool_), current()
-    if tape is not None:
-        tape.doubts.append(doubt)
+    doubt = doubts(1)
     _kernel(x.itemsize)(
         pool(), panels(x.itemsize), x, grad, *scratch, padding, grid, grad_weight, grad_bias, doubt
     )
+    if doubt[0]:
+        moved_by_python()
     return not doubt[0]

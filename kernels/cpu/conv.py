@@ -30,7 +30,6 @@ from ._conv_rows import (
 )
 from ._jit import inline, jit
 from ._memory import aligned, empty, empty_nchw, nhwc, plain
-from ._tape import moved_by_python
 from .activation import RELU, code_of, finish
 from .linear import none
 from .threads import parallel_for, pool, row_blocks
@@ -197,13 +196,8 @@ def _weight(grad, x, shape, stride, padding, dilation, groups, out):
         grad_weight[:] = 0
         grad_bias[:] = 0
         return out
-    if _winograd_weight.pays((N, I), shape, grad.shape[1:3], stride, dilation, groups, x.itemsize):
-        done = _winograd_weight.run(x, grad, padding, own, grad_bias)
-        if not done:
-            moved_by_python()
-    else:
-        done = False
-    if not done:
+    pays = _winograd_weight.pays((N, I), shape, grad.shape[1:3], stride, dilation, groups, x.itemsize)
+    if not (pays and _winograd_weight.run(x, grad, padding, own, grad_bias)):
         _weight_directly(grad, x, own, grad_bias, stride, padding, dilation, groups)
     if not np.shares_memory(own, grad_weight):
         grad_weight[:] = own.transpose(3, 2, 0, 1)
