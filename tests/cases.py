@@ -82,6 +82,10 @@ LINEAR_ODD = [
     Linear("weights packed as a whole", 787, 1031, 53, "gelu"),
     Linear("wide weights packed as a whole", 773, 701, 263, "relu"),
     Linear("just past a tile", 13, 16, 33, "relu"),
+    Linear("few columns", 503, 209, 10, "tanh"),
+    Linear("few columns, in parts", 2051, 227, 12, "relu"),
+    Linear("few columns in two groups", 131, 783, 7, "gelu"),
+    Linear("a single column of many terms", 517, 1031, 1),
     Linear("just short of a tile", 11, 15, 31, "sigmoid"),
 ]
 

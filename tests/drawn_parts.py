@@ -125,6 +125,21 @@ def draw_large_linear_backward(d: Draw) -> Drawn:
     return d.backend.linear.linear_backward, (*operands, True)
 
 
+def draw_narrow_linear(d: Draw) -> Drawn:
+    """A weight of few columns, for which ``_linear_narrow.py`` is: whole vectors of terms or not."""
+    terms = 32 * d.whole(7, 15) if d.flag() else d.whole(200, 500)
+    columns, rows = d.whole(1, 12), d.whole(530, 560) if d.flag() else d.whole(2048, 2060)
+    bias = d.array(columns) if d.flag() else None
+    operands = (d.array(rows, terms), d.array(terms, columns), bias)
+    return d.backend.linear.linear, (*operands, (None, "relu", "tanh")[d.whole(0, 2)])
+
+
+def draw_narrow_linear_backward(d: Draw) -> Drawn:
+    _, (x, weight, _, _) = draw_narrow_linear(d)
+    grad = d.array(len(x), weight.shape[1])
+    return d.backend.linear.linear_backward, (grad, x, weight, d.flag())
+
+
 def draw_3x3(d: Draw) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
     """Images of whole vectors of channels, with enough tiles for ``_winograd.py``; half of them with enough
     channels for ``_winograd_weight.py``."""
@@ -161,6 +176,8 @@ def draw_conv_pool_3x3(d: Draw) -> Drawn:
 WAYS: Calls = {
     "linear, large": draw_large_linear,
     "linear_backward, large": draw_large_linear_backward,
+    "linear, few columns": draw_narrow_linear,
+    "linear_backward, few columns": draw_narrow_linear_backward,
     "conv2d, 3 x 3": draw_conv_3x3,
     "conv2d_backward, 3 x 3": draw_conv_3x3_backward,
     "conv2d_max_pool2d, 3 x 3": draw_conv_pool_3x3,

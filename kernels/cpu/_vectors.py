@@ -57,6 +57,19 @@ class Vectors:
         kind = self.vector
         return self._builder.call(self.function(f"fmuladd.{self._suffix}", kind, kind, kind, kind), [a, b, c])
 
+    def total(self, value: Any) -> Any:
+        """The sum of the lanes: of the lower half and the upper, lane by lane, and so on."""
+        builder, width = self._builder, self._width
+        while width > 1:
+            width //= 2
+            lower, upper = (
+                ir.Constant(ir.VectorType(i32, width), [i32(first + lane) for lane in range(width)])
+                for first in (0, width)
+            )
+            halves = (builder.shuffle_vector(value, value, half) for half in (lower, upper))
+            value = builder.fadd(*halves)
+        return builder.extract_element(value, i32(0))
+
     def magnitude(self, value: Any) -> Any:
         return self._builder.call(self.function(f"fabs.{self._suffix}", self.vector, self.vector), [value])
 

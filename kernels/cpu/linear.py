@@ -15,6 +15,8 @@ row, which the processor sees coming. (Of a transpose, each term is on another p
 will pass, B is copied into panels as wide as a tile, if its rows begin within a cache line (of 200 columns
 every second one does, and each of its vectors lies on two lines: a fifth of the product's time) or so that
 they share cache sets: all of it beforehand, or for some hundred rows a block at a time where it is used.
+
+Where B would be a weight of few columns, ``_linear_narrow.py`` takes over.
 """
 
 from __future__ import annotations
@@ -23,6 +25,7 @@ import math
 
 import numpy as np
 
+from . import _linear_narrow
 from ._jit import inline, jit
 from ._memory import copy, empty, plain, turn_images
 from ._tape import moved_by_python
@@ -227,9 +230,10 @@ def _transpose_rows(t, matrix, transposed):
 
 
 @jit
-def _backward(pool, tiles, grad, x, weight, grad_weight, grad_bias, grad_x, input_grad):
+def _backward(pool, tiles, grad, x, weight, grad_weight, grad_bias, grad_x, weight_grad, input_grad):
     nothing = grad_bias[:0]
-    _product(pool, tiles, x, True, grad, nothing, grad_weight, 0)
+    if weight_grad:
+        _product(pool, tiles, x, True, grad, nothing, grad_weight, 0)
     _column_sums(grad, grad_bias)
     if input_grad:
         K, N = weight.shape
@@ -242,7 +246,11 @@ def linear(x, weight, bias, activation):
     x, weight = plain(x), plain(weight)
     out = empty((x.shape[0], weight.shape[1]), x.dtype)
     bias = none(x.dtype) if bias is None else plain(bias)
-    _forward(pool(), panels(x.itemsize), x, weight, bias, out, code_of(activation, x.itemsize))
+    code = code_of(activation, x.itemsize)
+    if _linear_narrow.pays(*x.shape, weight.shape[1]):
+        _linear_narrow.forward(x, weight, bias, out, code)
+    else:
+        _forward(pool(), panels(x.itemsize), x, weight, bias, out, code)
     return out
 
 
@@ -252,7 +260,10 @@ def linear_backward(grad, x, weight, input_grad, out=None):
     dense = grad_weight if grad_weight.flags.carray else np.empty(weight.shape, x.dtype)
     sums = grad_bias if grad_bias.flags.carray else np.empty(grad_bias.shape, x.dtype)
     grad_x = empty(x.shape, x.dtype) if input_grad else none_2d(x.dtype)
-    _backward(pool(), panels(x.itemsize), grad, x, weight, dense, sums, grad_x, input_grad)
+    narrow = _linear_narrow.pays(*x.shape, weight.shape[1])
+    if narrow:
+        _linear_narrow.backward(x, grad, dense)
+    _backward(pool(), panels(x.itemsize), grad, x, weight, dense, sums, grad_x, not narrow, input_grad)
     if dense is not grad_weight:
         grad_weight[:] = dense
     if sums is not grad_bias:

@@ -93,6 +93,23 @@ MUTANTS: list[Mutant] = [
         ),
     ),
     *of(
+        "kernels/cpu/_linear_narrow.py",
+        PARITY.format("linear"),
+        ("add(whole, vectors.below(builder.sub(terms, whole)))", "pass"),
+        ("turned[:, K:] = 0", "turned[:, K - 1 :] = 0"),
+        ("                out[i, j] += bias[j]\n", "                out[i, j] += 0\n"),
+        ("panel([vectors.below(builder.sub(left, i64(v * width)))", "panel([vectors.below(left)"),
+        ("Y + (r * N + j) * size, N, 0)", "Y + j * size, N, 0)"),
+        (
+            "W + j * wide * size, wide, K - k, i - top)\n                j =",
+            "W, wide, K - k, i - top)\n                j =",
+        ),
+        ("rows, Y = min(block, bottom - i),", "rows, Y = min(block, bottom - i - 1),"),
+        ("for part in range(1, parts):", "for part in range(1, parts - 1):"),
+        ("X, W = x.ctypes.data + (i * K + k) * size,", "X, W = x.ctypes.data + (i * N + k) * size,"),
+        ("sums[part].ctypes.data + k * size", "sums[part].ctypes.data"),
+    ),
+    *of(
         "kernels/cpu/tile.py",
         "tests/test_tile.py -k panel",
         (
