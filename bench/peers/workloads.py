@@ -34,8 +34,8 @@ class Workload(NamedTuple):
 
     Attributes
     ----------
-    bar : float
-        Time of the fastest peer over that of fastnn.
+    bar : float or None
+        Time of the fastest peer over that of fastnn; None: as it comes.
     baseline_bar : float or None
         The same for the NumPy baseline.
     """
@@ -44,14 +44,17 @@ class Workload(NamedTuple):
     kind: str  # training | inference
     network: Network
     peers: tuple[str, ...]
-    bar: float
+    bar: float | None
     baseline_bar: float | None = None
 
 
-def _training(name: str, bar: float, baseline_bar: float | None = None) -> Workload:
+def _training(name: str, bar: float | None = None, baseline_bar: float | None = None) -> Workload:
     network = by_name[name]
-    images = any(isinstance(layer, Conv) for layer in network.layers)
-    more = ("PyTorch channels_last",) if images else ("scikit-learn",)
+    more: tuple[str, ...] = ("scikit-learn",)  # it has networks of dense layers, one hidden layer at least
+    if any(isinstance(layer, Conv) for layer in network.layers):
+        more = ("PyTorch channels_last",)
+    elif len(network.layers) == 1:
+        more = ()
     peers = (OURS, BASELINE, "PyTorch", "torch.compile", "JAX", *more)
     title = f"{name.split(',')[0]}, batch {network.x[0]:,}"
     return Workload(title, "training", network, peers, bar, baseline_bar)
@@ -69,6 +72,8 @@ WORKLOADS = [
     _training("cifar10-clr", 2.0),
     _training("mnist-mlp", 3.0),
     _training("mnist-mlp, batch 256", 2.5),
+    _training("cifar10-mse"),
+    _training("cifar10-linear, full batch"),
     _training("cifar10-sigmoid", 1.35),
     _training("cifar10-sigmoid, full batch", 1.3),
     _training("mnist-lenet", 3.0, 10.0),
