@@ -9,7 +9,7 @@ import numpy as np
 
 from fastnn.kernels.cpu import step
 from fastnn.kernels.cpu._jit import jit
-from fastnn.kernels.cpu._turn import turn_all
+from fastnn.kernels.cpu._turn import turn_part
 from fastnn.kernels.cpu._windows import passes
 from fastnn.kernels.cpu.tile import lanes as lanes_of
 from fastnn.kernels.cpu.tile import panels
@@ -78,7 +78,8 @@ def draw_window(d: Draw) -> Drawn:
 
 @jit
 def run_turn(x, out):
-    turn_all(x, out, x.dtype.type(0))
+    rows, columns = x.shape
+    turn_part(x.dtype.type(0), x.ctypes.data, columns, rows, columns, out.ctypes.data, rows)
     return out
 
 

@@ -51,6 +51,14 @@ _kept = 0
 _guard = threading.Lock()
 
 
+@inline
+def on_a_line(count, like):
+    """Inside a kernel, an array of so many numbers that begins on a cache line."""
+    raw = np.empty(count + _LINE // like.itemsize, like.dtype)
+    start = -raw.ctypes.data % _LINE // like.itemsize
+    return raw[start : start + count]
+
+
 def empty(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
     """``np.empty``, but for large arrays :func:`aligned`."""
     size = math.prod(shape) * dtype.itemsize

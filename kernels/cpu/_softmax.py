@@ -12,14 +12,22 @@ import numpy as np
 
 from ._jit import inline, jit, wide_vectors
 from ._math import exp, like, log
-from ._memory import empty_like, plain
+from ._memory import empty_like, on_a_line, plain
 from ._prefetch import prefetch
-from ._turn import lanes_of, turn_all
+from ._turn import lanes_of, turn_part
 from .threads import parallel_for, pool
 
-CHUNK = 2048  # elements in a task
+_CHUNK = 2048  # elements in a task
 _SHORT = 64  # columns
+_LANES = 16  # of the widest vectors
+_AT_ONCE = 4  # vectors in which a long row's maximum is sought: each waits for itself only
 _LINE = 64  # bytes of a cache line
+
+
+@inline
+def whole_vectors(rows, real):
+    """`rows`, and as many more as fill the last vector of floats of the type of `real`."""
+    return (rows + lanes_of(real) - 1) // lanes_of(real) * lanes_of(real)
 
 
 @inline
@@ -32,14 +40,15 @@ def log_of_total(total):
 def _short_rows(x, out, peaks, totals, scale, logarithm):
     wide_vectors()
     (rows, columns), size = x.shape, x.itemsize
-    turned, powers = np.empty((columns, rows), x.dtype), np.empty((columns, rows), x.dtype)
-    factors = np.empty(rows, x.dtype)
-    turn_all(x, turned, scale)
-    for i in range(rows):
+    wide = whole_vectors(rows, scale)  # the last vector's other lanes compute with zeros
+    turned, factors = on_a_line(columns * wide, x).reshape(columns, wide), on_a_line(wide, x)
+    turn_part(scale, x.ctypes.data, columns, rows, columns, turned.ctypes.data, wide)
+    turned[:, rows:] = 0
+    for i in range(wide):
         peaks[i] = turned[0, i]
         totals[i] = 0
     for j in range(1, columns):
-        for i in range(rows):
+        for i in range(wide):
             value = turned[j, i]
             peaks[i] = value if value > peaks[i] or value != value else peaks[i]
     # While this part is computed, the next is fetched: without, memory and arithmetic would take turns.
@@ -48,38 +57,32 @@ def _short_rows(x, out, peaks, totals, scale, logarithm):
         for line in range(j * rows * size, (j + 1) * rows * size, _LINE):
             prefetch(x.ctypes.data + ahead + line, False)
             prefetch(out.ctypes.data + ahead + line, True)
-        for i in range(rows):
-            power = exp(turned[j, i] - peaks[i])
-            powers[j, i] = power
+        for i in range(wide):
+            shifted = turned[j, i] - peaks[i]
+            power = exp(shifted)
+            turned[j, i] = shifted if logarithm else power
             totals[i] += power
-    if logarithm:
-        for i in range(rows):
-            factors[i] = log_of_total(totals[i])
-        for j in range(columns):
-            for i in range(rows):
-                powers[j, i] = (turned[j, i] - peaks[i]) - factors[i]
-    else:
-        for i in range(rows):
-            factors[i] = scale / totals[i]
-        for j in range(columns):
-            for i in range(rows):
-                powers[j, i] *= factors[i]
-    turn_all(powers, out, scale)
+    for i in range(wide):
+        factors[i] = log_of_total(totals[i]) if logarithm else scale / totals[i]
+    for j in range(columns):
+        for i in range(wide):
+            turned[j, i] = turned[j, i] - factors[i] if logarithm else turned[j, i] * factors[i]
+    turn_part(scale, turned.ctypes.data, wide, columns, rows, out.ctypes.data, columns)
 
 
 @inline
 def _long_rows(x, out, peaks, totals, scale, logarithm):
     wide_vectors()
-    width = lanes_of(scale)
-    best = np.empty(width, x.dtype)
+    width = _AT_ONCE * lanes_of(scale)
+    best = on_a_line(width, x)
     for i in range(x.shape[0]):
         row, result = x[i], out[i]
         whole = row.size // width * width
-        for lane in range(width):
-            best[lane] = row[lane]
-        for j in range(width, whole, width):
+        best[:] = row[0]
+        for j in range(0, whole, width):
+            part = row[j : j + width]
             for lane in range(width):
-                value = row[j + lane]
+                value = part[lane]
                 best[lane] = value if value > best[lane] or value != value else best[lane]
         peak = best[0]
         for lane in range(width):
@@ -102,12 +105,18 @@ def _long_rows(x, out, peaks, totals, scale, logarithm):
         peaks[i], totals[i] = peak, total
 
 
+def rows_in_task(columns):
+    """How many rows of so many columns a task has: of short ones, whole vectors."""
+    rows = max(1, _CHUNK // columns)
+    return rows // _LANES * _LANES if columns <= _SHORT else rows
+
+
 def rows_of(columns):
     """The function (x, out, peaks, totals, scale, logarithm) for rows of so many columns, and its name.
 
     It writes ``scale * softmax(x)`` to `out`, or with `logarithm` ``log softmax(x)``; each row's maximum to
-    `peaks`, and to `totals` the sum of ``exp(x - maximum)``. A NaN wins the maximum, and then stays: nothing
-    is greater.
+    `peaks`, and to `totals` the sum of ``exp(x - maximum)``, both with room for whole vectors of rows. A NaN
+    wins the maximum, and then stays: nothing is greater.
     """
     return (_short_rows, "short rows") if columns <= _SHORT else (_long_rows, "long rows")
 
@@ -117,7 +126,8 @@ def _kernel(softmax_of_rows, name):
     @inline
     def task(t, rows, x, out, scale, logarithm):
         x, out = x[t * rows : (t + 1) * rows], out[t * rows : (t + 1) * rows]
-        peaks, totals = np.empty(x.shape[0], x.dtype), np.empty(x.shape[0], x.dtype)
+        count = whole_vectors(x.shape[0], scale)
+        peaks, totals = on_a_line(count, x), on_a_line(count, x)
         softmax_of_rows(x, out, peaks, totals, scale, logarithm)
 
     @functools.partial(jit, variant=name)
@@ -128,7 +138,7 @@ def _kernel(softmax_of_rows, name):
 
 
 def _softmax(pool, x, out, logarithm):
-    rows, scale = max(1, CHUNK // x.shape[1]), x.dtype.type(1)
+    rows, scale = rows_in_task(x.shape[1]), x.dtype.type(1)
     _kernel(*rows_of(x.shape[1]))(pool, rows, x, out, scale, logarithm)
 
 
@@ -154,7 +164,7 @@ def _log_softmax_backward_rows(t, rows, grad, y, out):
 
 @jit
 def _softmax_backward(pool, grad, y, out, logarithm):
-    rows = max(1, CHUNK // max(y.shape[1], 1))
+    rows = max(1, _CHUNK // max(y.shape[1], 1))
     count = (y.shape[0] + rows - 1) // rows
     if logarithm:
         parallel_for(pool, count, _log_softmax_backward_rows, (rows, grad, y, out))

@@ -28,26 +28,29 @@ def lanes_of(typingctx, real):
 
 @intrinsic
 def _turn(typingctx, real, source, source_row, rows, columns, target, target_row):
-    """``target[j * target_row + i] = source[i * source_row + j]`` for i < `rows` and j < `columns`, neither
-    more than a vector's lanes. `source` and `target` are addresses of floats of the type of `real`."""
+    """``target[j * target_row + i] = source[i * source_row + j]`` for i < `rows` and j < `columns`, both
+    at least 1 and at most a vector's lanes. `source` and `target` are addresses of floats of the type of
+    `real`."""
     size = _size(real)
     width = lanes(size)
 
     def emit(context, builder: ir.IRBuilder, signature, args):
         _, source, source_row, rows, columns, target, target_row = args
         vectors = Vectors(builder, size, width)
-        read, written, none = vectors.below(columns), vectors.below(rows), vectors.below(i64(0))
+        read, written = vectors.below(columns), vectors.below(rows)
 
-        def at(address, row, i):
+        def at(address, row, i, count):
+            # Past the last row it is the last: what comes from there lies in lanes that are not written, and
+            # what goes there is overwritten by what belongs there. (Masks of their own would cost as much as
+            # all the rest.)
+            last = builder.sub(count, i64(1))
+            i = builder.select(builder.icmp_signed("<", i64(i), last), i64(i), last)
             start = builder.inttoptr(address, vectors.real.as_pointer())
-            return builder.gep(start, [builder.mul(row, i64(i))])
+            return builder.gep(start, [builder.mul(row, i)])
 
-        def within(i, count, mask):
-            return builder.select(builder.icmp_signed("<", i64(i), count), mask, none)
-
-        square = [vectors.load(at(source, source_row, i), within(i, rows, read)) for i in range(width)]
-        for j, column in enumerate(vectors.transposed(square)):
-            vectors.store(column, at(target, target_row, j), within(j, columns, written))
+        square = [vectors.load(at(source, source_row, i, rows), read) for i in range(width)]
+        for j, column in reversed(list(enumerate(vectors.transposed(square)))):
+            vectors.store(column, at(target, target_row, j, columns), written)
         return context.get_dummy_value()
 
     return types.void(real, *[types.int64] * 6), emit
@@ -61,10 +64,3 @@ def turn_part(real, source, source_row, rows, columns, target, target_row):
         for j in range(0, columns, width):
             _turn(real, source + (i * source_row + j) * size, source_row, min(width, rows - i),
                   min(width, columns - j), target + (j * target_row + i) * size, target_row)  # fmt: skip
-
-
-@inline
-def turn_all(x, out, real):
-    """``out = x.T``, for C-contiguous arrays of floats of the type of `real`."""
-    rows, columns = x.shape
-    turn_part(real, x.ctypes.data, columns, rows, columns, out.ctypes.data, rows)

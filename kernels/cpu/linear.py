@@ -27,7 +27,7 @@ import numpy as np
 
 from . import _linear_narrow
 from ._jit import inline, jit
-from ._memory import copy, empty, plain, turn_images
+from ._memory import copy, empty, on_a_line, plain, turn_images
 from ._tape import moved_by_python
 from .activation import RELU, apply, code_of, finish
 from .threads import parallel_for, pool, share_out
@@ -49,14 +49,6 @@ _STRIPE = 16  # rows of a transpose in one task: a cache line of what is read
 _LARGE = 1 << 17  # bytes of B, from which on it matters how it is read, and that each core reads only a part
 _ADDED_ROWS = 16  # of C in a task that adds up parts
 _NOTHING, _ALL, _BLOCKWISE = 0, 1, 2  # of B is packed
-
-
-@inline
-def _on_a_line(count, like):
-    """An array of so many numbers that begins on a cache line."""
-    raw = np.empty(count + _LINE // like.itemsize, like.dtype)
-    start = -raw.ctypes.data % _LINE // like.itemsize
-    return raw[start : start + count]
 
 
 @inline
@@ -136,11 +128,11 @@ def _rows_task(t, block, tiles, a, transposed, b, packing, packed, bias, c, sums
     high, wide = (most, rows) if transposed else (rows, most)
     # Rows an odd number of cache lines apart fall into all of the cache's sets
     wide = (wide + 31) // 32 * 32 + _LINE // size
-    near = _on_a_line(high * wide if copying else 0, a).reshape(high if copying else 0, wide)
+    near = on_a_line(high * wide if copying else 0, a).reshape(high if copying else 0, wide)
     if copying:
         stride, a_k = (1, near.shape[1]) if transposed else (near.shape[1], 1)
     table = stride * np.arange(rows)
-    block_of_b = _on_a_line(most * _whole_vectors(N, tiles) if packing == _BLOCKWISE else 0, a)
+    block_of_b = on_a_line(most * _whole_vectors(N, tiles) if packing == _BLOCKWISE else 0, a)
     no_offset = np.zeros(1, np.int64)
     for k in range(begin, max(end, begin + 1), most):
         depth = min(most, end - k)
@@ -189,7 +181,7 @@ def _product(pool, tiles, a, transposed, b, bias, c, code):
     (M, N), K = c.shape, b.shape[0]
     width = tiles[0] * tiles[1]
     packing = _packing(M, transposed, width, tiles, b)
-    packed = _on_a_line(K * _whole_vectors(N, tiles) if packing == _ALL else 0, b)
+    packed = on_a_line(K * _whole_vectors(N, tiles) if packing == _ALL else 0, b)
     if packing == _ALL:
         parallel_for(pool, (N + width - 1) // width, _pack_panel, (width, tiles, b, packed))
     parts = _parts(M, K, b)

@@ -13,9 +13,9 @@ import numpy as np
 
 from ._jit import inline, jit, wide_vectors
 from ._math import exp, like, log1p
-from ._memory import empty, plain
+from ._memory import empty, on_a_line, plain
 from ._slots import add_up, slots
-from ._softmax import CHUNK, log_of_total, rows_of
+from ._softmax import log_of_total, rows_in_task, rows_of, whole_vectors
 from .threads import parallel_for, pool
 
 _CHUNK = 16384  # elements in a task
@@ -63,7 +63,8 @@ def _cross_entropy(shares, softmax_of_rows, name):
     def task(t, rows, logits, targets, grad, parts, scale):
         begin, end = t * rows, (t + 1) * rows
         x, out = logits[begin:end], grad[begin:end]
-        peaks, totals = np.empty(x.shape[0], x.dtype), np.empty(x.shape[0], x.dtype)
+        count = whole_vectors(x.shape[0], scale)
+        peaks, totals = on_a_line(count, x), on_a_line(count, x)
         softmax_of_rows(x, out, peaks, totals, like(scale, 1) if shares else scale, False)
         parts[t] = loss_of(x, targets[begin:end], out, peaks, totals, scale)
 
@@ -133,7 +134,7 @@ def _mse(pool, pred, target, grad, parts, scale, factor, doubt):
 def softmax_cross_entropy(logits, targets, scale):
     logits, targets = plain(logits), plain(targets)
     grad = empty(logits.shape, logits.dtype)
-    rows = max(1, CHUNK // logits.shape[1])
+    rows = rows_in_task(logits.shape[1])
     parts, doubt = slots(-(-logits.shape[0] // rows))
     shares = targets.ndim == 2
     if not shares and targets.dtype != np.int64:
