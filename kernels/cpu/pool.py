@@ -153,15 +153,19 @@ def _average(pool, blocks, x, out, geometry):
 def _average_backward_image(n, grad, out, geometry):
     KH, KW, sh, sw, ph, pw, count_include_pad = geometry
     _, H, W, C = out.shape
+    _, OH, OW, _ = grad.shape
+    if ph == 0 and pw == 0 and sh == KH and sw == KW:
+        _share_out_apart(out[n], grad[n], KH, KW, count_include_pad)
+        return
     reached = (
         0  # rows, each zeroed shortly before a first window reaches it: it is then still in the L1 cache
     )
-    for oy in range(grad.shape[1]):
+    for oy in range(OH):
         y0, y1, rows = _window(oy, KH, sh, ph, H, count_include_pad)
         if y1 > reached:
             out[n, reached:y1] = 0
             reached = y1
-        for ox in range(grad.shape[2]):
+        for ox in range(OW):
             z0, z1, columns = _window(ox, KW, sw, pw, W, count_include_pad)
             share = out.dtype.type(1) / out.dtype.type(rows * columns)
             for y in range(y0, y1):
@@ -169,6 +173,23 @@ def _average_backward_image(n, grad, out, geometry):
                     for c in range(C):
                         out[n, y, z, c] += grad[n, oy, ox, c] * share
     out[n, reached:] = 0
+
+
+@inline
+def _share_out_apart(image, grad, KH, KW, count_include_pad):
+    """The same for windows side by side: every pixel is written once, row after row."""
+    (OH, OW, C), (H, W, _) = grad.shape, image.shape
+    for y in range(min(H, OH * KH)):
+        oy = y // KH
+        _, _, rows = _window(oy, KH, KH, 0, H, count_include_pad)
+        for ox in range(OW):
+            first, end, columns = _window(ox, KW, KW, 0, W, count_include_pad)
+            share = image.dtype.type(1) / image.dtype.type(rows * columns)
+            for z in range(first, end):
+                for c in range(C):
+                    image[y, z, c] = grad[oy, ox, c] * share
+        image[y, OW * KW :] = 0
+    image[OH * KH :] = 0
 
 
 @jit

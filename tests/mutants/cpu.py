@@ -268,6 +268,9 @@ MUTANTS: list[Mutant] = [
         ),
         ("out[n, y, z, c] += grad[n, oy, ox, c] * share", "out[n, y, z, c] = grad[n, oy, ox, c] * share"),
         ("    out[n, reached:] = 0\n", ""),
+        ("        image[y, OW * KW :] = 0\n", ""),
+        ("    image[OH * KH :] = 0\n", ""),
+        ("oy = y // KH\n", "oy = y // KW\n"),
     ),
     *of(
         "kernels/cpu/_pool_window.py",
