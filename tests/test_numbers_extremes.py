@@ -57,6 +57,16 @@ def test_softmax_cross_entropy_of_huge_logits_is_finite_and_right(
 
 @each_dtype
 @each_room
+@pytest.mark.parametrize("classes", [10, 70, 151])
+def test_softmax_finds_the_largest_logit_wherever_it_is(classes: int, room: Backend, dtype: Any) -> None:
+    x = np.full((classes, classes), -1e4, dtype)
+    np.fill_diagonal(x, 1e4)
+    np.testing.assert_array_equal(room.activation.softmax(x, 1), np.eye(classes, dtype=dtype))
+    np.testing.assert_array_equal(room.activation.log_softmax(x, 1), x - dtype(1e4))
+
+
+@each_dtype
+@each_room
 def test_sigmoid_cross_entropy_of_huge_logits_is_finite_and_right(room: Backend, dtype: Any) -> None:
     logits, rng = logits_of(7, dtype), np.random.default_rng(0)
     targets = rng.choice([0, 0.25, 1], logits.shape).astype(dtype)
