@@ -3,7 +3,8 @@
 Each row gets a virtual environment of its own below ``out/matrix`` and the project as a wheel, so that
 nothing of a checkout helps, and runs the tests against what is installed there. Left out are the tests that
 need more than that: of the CUDA sources (compiled by wheels of one age), of ONNX (whose test data come with
-its newest release), and of the packaging and the linters, which do not depend on these versions.
+its newest release), and of the packaging, the linters, the README and the mutants, which are about a
+checkout.
 
 Needs nothing but a Python. Others are looked for as ``python3.N`` on the PATH and among pyenv's.
 """
@@ -21,7 +22,8 @@ from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parents[1]
 TOOLS = ["pytest>=8", "pytest-xdist>=3.5", "hypothesis>=6.100", "scipy>=1.12", "safetensors>=0.4.3"]
-OTHERS = ["test_cuda_*", "test_onnx*", "test_packaging*", "test_imports*", "test_gpu_*", "test_bench*"]
+ABOUT_A_CHECKOUT = ["test_packaging*", "test_imports*", "test_readme*", "test_mutants*"]
+OTHERS = ["test_cuda_*", "test_onnx*", "test_gpu_*", "test_bench*", *ABOUT_A_CHECKOUT]
 
 
 class Row(NamedTuple):

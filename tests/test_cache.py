@@ -16,7 +16,9 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[1]
+import fastnn
+from fastnn.kernels.cpu import linear
+
 CALL = """
 import warnings
 import numpy as np
@@ -36,8 +38,9 @@ def house() -> Iterator[Path]:
         folder = Path(name)
         folder.chmod(0o755)
         no_caches = shutil.ignore_patterns("__pycache__")
-        shutil.copytree(ROOT / "fastnn", folder / "fastnn", ignore=no_caches)
-        shutil.copytree(ROOT / "kernels", folder / "fastnn" / "kernels", ignore=no_caches, dirs_exist_ok=True)
+        package, rooms = Path(fastnn.__file__).parent, Path(linear.__file__).parents[1]
+        shutil.copytree(package, folder / "fastnn", ignore=no_caches)
+        shutil.copytree(rooms, folder / "fastnn" / "kernels", ignore=no_caches, dirs_exist_ok=True)
         yield folder
 
 

@@ -23,7 +23,7 @@ from fastnn.backend import STEMS
 from fastnn.kernels.cpu import _winograd, linear, tile
 from tests.drawn import KERNELS, Draw
 from tests.drawn_parts import WAYS
-from tests.edges import COUNTS, ROOT, Report, run_child
+from tests.edges import COUNTS, Report, run_child
 from tests.rooms import REFERENCE
 from tests.test_signatures import CONTRACT
 
@@ -51,7 +51,7 @@ NOT_DRAWN = {"threads._work", "threads._wake", "_program._replay"}
 
 def kernels_of_the_room() -> Iterator[str]:
     """``file.function`` of every function in kernels/cpu that `jit` compiles, wherever it is defined."""
-    for path in sorted((ROOT / "kernels" / "cpu").glob("*.py")):
+    for path in sorted(Path(linear.__file__).parent.glob("*.py")):
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.FunctionDef):
                 for decorator in map(ast.unparse, node.decorator_list):
