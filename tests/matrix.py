@@ -76,7 +76,6 @@ def run(name: str, row: Row, folder: Path, pytest_args: list[str]) -> str:
         python,
         "-m",
         "pytest",
-        "-q",
         "-n",
         "2",
         "--dist",
