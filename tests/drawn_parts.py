@@ -129,7 +129,8 @@ def draw_large_linear_backward(d: Draw) -> Drawn:
 def draw_narrow_linear(d: Draw) -> Drawn:
     """A weight of few columns, for which ``_linear_narrow.py`` is: whole vectors of terms or not."""
     terms = 32 * d.whole(7, 15) if d.flag() else d.whole(200, 500)
-    columns, rows = d.whole(1, 12), d.whole(530, 560) if d.flag() else d.whole(2048, 2060)
+    columns = (1, 7, 12)[d.whole(0, 2)]  # one group and two; each number is a kernel of its own to compile
+    rows = d.whole(530, 560) if d.flag() else d.whole(2048, 2060)
     bias = d.array(columns) if d.flag() else None
     operands = (d.array(rows, terms), d.array(terms, columns), bias)
     return d.backend.linear.linear, (*operands, (None, "relu", "tanh")[d.whole(0, 2)])

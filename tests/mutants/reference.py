@@ -122,7 +122,7 @@ MUTANTS: list[Mutant] = [
     ),
     *of(
         ROOM.format("update"),
-        "tests/test_reference_update.py tests/test_optim.py tests/test_losses.py",
+        "tests/test_reference_update.py tests/test_optim.py tests/test_losses.py tests/test_parity_update.py",
         ("                step += buffer * momentum\n", "                step += buffer\n"),
         ("if dampening == 0 else step * (1 - dampening)", "if dampening == 0 else step * dampening"),
         ("            if first:\n", "            if False:\n"),

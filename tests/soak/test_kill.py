@@ -9,7 +9,7 @@ import pytest
 
 from tests.killing import finish, kill_and_resume, results, start
 
-SHORT = "mnist-mlp --variant tuned-2000 --epochs 20 --batch-size 8 --data"
+SHORT = "mnist-mlp --variant tuned-2000 --epochs 50 --batch-size 8 --data"
 
 
 @pytest.mark.skipif(os.name != "posix", reason="SIGKILL is POSIX's")
