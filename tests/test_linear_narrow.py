@@ -6,12 +6,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from fastnn.kernels.cpu import _linear_narrow, linear, threads
-from tests import cases, parity
+from fastnn.kernels.cpu import _linear_narrow, linear
+from tests import cases
 
 NARROW = [case for case in cases.LINEAR_ODD if "column" in case.name and case.n > 100]
 each_case = pytest.mark.parametrize("case", NARROW, ids=cases.by_name)
-each_dtype = pytest.mark.parametrize("dtype", parity.DTYPES)
 
 
 def test_products_with_few_columns_go_this_way_if_there_is_enough_to_do() -> None:
@@ -22,23 +21,6 @@ def test_products_with_few_columns_go_this_way_if_there_is_enough_to_do() -> Non
     assert [name for name, narrow in ways.items() if narrow] == ["cifar10-sigmoid out"]
     assert not _linear_narrow.pays(10_000, 10_000, 13)
     assert not _linear_narrow.pays(10_000, 10_000, 0)
-
-
-@each_case
-@each_dtype
-def test_results_do_not_depend_on_the_number_of_threads(case: cases.Linear, dtype: type) -> None:
-    x, weight, bias, grad = case.operands(dtype)
-    before, results = threads.get_num_threads(), []
-    try:
-        for count in (1, 2, 3, 8):
-            threads.set_num_threads(count)
-            gradients = linear.linear_backward(grad, x, weight, True)
-            results.append((linear.linear(x, weight, bias, case.activation), *gradients))
-    finally:
-        threads.set_num_threads(before)
-    for result in results[1:]:
-        for actual, expected in zip(result, results[0], strict=True):
-            np.testing.assert_array_equal(actual, expected)
 
 
 @each_case

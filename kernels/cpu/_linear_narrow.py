@@ -203,6 +203,16 @@ def _forward_kernel(size, columns):
     return kernel
 
 
+@inline
+def column_sums(matrix, sums):
+    """``sums[j] = matrix[0, j] + matrix[1, j] + ...``, row after row: the gradient of a bias."""
+    for j in range(sums.size):
+        sums[j] = 0
+    for i in range(matrix.shape[0]):
+        for j in range(sums.size):
+            sums[j] += matrix[i, j]
+
+
 @functools.cache
 def _backward_kernel(size, columns):
     """The second product, likewise."""
@@ -239,7 +249,7 @@ def _backward_kernel(size, columns):
         turn_part(real, sums.ctypes.data + first * size, wide, N, end - first, out, N)
 
     @functools.partial(jit, variant=f"{size} bytes, {width} lanes, {columns} columns")
-    def kernel(pool, x, grad, sums, grad_weight):
+    def kernel(pool, x, grad, sums, grad_weight, grad_bias):
         parts, _, wide = sums.shape
         panels = wide // (nv * width)
         least = (panels + _PANELS - 1) // _PANELS
@@ -248,6 +258,7 @@ def _backward_kernel(size, columns):
         parallel_for(pool, parts * tasks, task, (tasks, x, grad, sums))
         tasks = share_out(pool, len(grad_weight), parts * grad_weight.size, _ADDED, 1)
         parallel_for(pool, tasks, add_task, (tasks, sums, grad_weight))
+        column_sums(grad, grad_bias)
 
     return kernel
 
@@ -265,7 +276,7 @@ def forward(x, weight, bias, out, code):
     kernel(pool(), x, weight, bias, _turned(weight)[0], out, code)
 
 
-def backward(x, grad, grad_weight):
-    """``grad_weight = x' grad``."""
+def backward(x, grad, grad_weight, grad_bias):
+    """``grad_weight = x' grad``, and the sums of the columns of `grad`."""
     sums = _turned(grad_weight, _PARTS if len(x) >= _MANY_ROWS else 1)
-    _backward_kernel(x.itemsize, grad.shape[1])(pool(), x, grad, sums, grad_weight)
+    _backward_kernel(x.itemsize, grad.shape[1])(pool(), x, grad, sums, grad_weight, grad_bias)

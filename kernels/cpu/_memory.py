@@ -59,6 +59,12 @@ def on_a_line(count, like):
     return raw[start : start + count]
 
 
+@inline
+def whole_vectors(count, lanes):
+    """`count`, and as many more as fill the last vector of so many `lanes`."""
+    return (count + lanes - 1) // lanes * lanes
+
+
 def empty(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
     """``np.empty``, but for large arrays :func:`aligned`."""
     size = math.prod(shape) * dtype.itemsize

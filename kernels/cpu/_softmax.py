@@ -12,7 +12,7 @@ import numpy as np
 
 from ._jit import inline, jit, wide_vectors
 from ._math import exp, like, log
-from ._memory import empty_like, on_a_line, plain
+from ._memory import empty_like, on_a_line, plain, whole_vectors
 from ._prefetch import prefetch
 from ._turn import lanes_of, turn_part
 from .threads import parallel_for, pool
@@ -25,9 +25,9 @@ _LINE = 64  # bytes of a cache line
 
 
 @inline
-def whole_vectors(rows, real):
-    """`rows`, and as many more as fill the last vector of floats of the type of `real`."""
-    return (rows + lanes_of(real) - 1) // lanes_of(real) * lanes_of(real)
+def one_a_row(x, real):
+    """Memory for a number of each row of `x`, in whole vectors of floats of the type of `real`."""
+    return on_a_line(whole_vectors(x.shape[0], lanes_of(real)), x)
 
 
 @inline
@@ -40,7 +40,7 @@ def log_of_total(total):
 def _short_rows(x, out, peaks, totals, scale, logarithm):
     wide_vectors()
     (rows, columns), size = x.shape, x.itemsize
-    wide = whole_vectors(rows, scale)  # the last vector's other lanes compute with zeros
+    wide = whole_vectors(rows, lanes_of(scale))  # the last vector's other lanes compute with zeros
     turned, factors = on_a_line(columns * wide, x).reshape(columns, wide), on_a_line(wide, x)
     turn_part(scale, x.ctypes.data, columns, rows, columns, turned.ctypes.data, wide)
     turned[:, rows:] = 0
@@ -115,8 +115,8 @@ def rows_of(columns):
     """The function (x, out, peaks, totals, scale, logarithm) for rows of so many columns, and its name.
 
     It writes ``scale * softmax(x)`` to `out`, or with `logarithm` ``log softmax(x)``; each row's maximum to
-    `peaks`, and to `totals` the sum of ``exp(x - maximum)``, both with room for whole vectors of rows. A NaN
-    wins the maximum, and then stays: nothing is greater.
+    `peaks`, and to `totals` the sum of ``exp(x - maximum)``, both made by :func:`one_a_row`. A NaN wins the
+    maximum, and then stays: nothing is greater.
     """
     return (_short_rows, "short rows") if columns <= _SHORT else (_long_rows, "long rows")
 
@@ -126,9 +126,7 @@ def _kernel(softmax_of_rows, name):
     @inline
     def task(t, rows, x, out, scale, logarithm):
         x, out = x[t * rows : (t + 1) * rows], out[t * rows : (t + 1) * rows]
-        count = whole_vectors(x.shape[0], scale)
-        peaks, totals = on_a_line(count, x), on_a_line(count, x)
-        softmax_of_rows(x, out, peaks, totals, scale, logarithm)
+        softmax_of_rows(x, out, one_a_row(x, scale), one_a_row(x, scale), scale, logarithm)
 
     @functools.partial(jit, variant=name)
     def kernel(pool, rows, x, out, scale, logarithm):

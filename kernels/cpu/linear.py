@@ -27,7 +27,8 @@ import numpy as np
 
 from . import _linear_narrow
 from ._jit import inline, jit
-from ._memory import copy, empty, on_a_line, plain, turn_images
+from ._linear_narrow import column_sums
+from ._memory import copy, empty, on_a_line, plain, turn_images, whole_vectors
 from ._tape import moved_by_python
 from .activation import RELU, apply, code_of, finish
 from .threads import parallel_for, pool, share_out
@@ -52,11 +53,6 @@ _NOTHING, _ALL, _BLOCKWISE = 0, 1, 2  # of B is packed
 
 
 @inline
-def _whole_vectors(columns, tiles):
-    return (columns + tiles[0] - 1) // tiles[0] * tiles[0]
-
-
-@inline
 def _pack(p, end, width, tiles, b, first, depth, packed):
     """Copy the columns of panels ``p ... end`` of `depth` terms of `b`, from `first` on: panel after panel,
     each term in whole vectors."""
@@ -64,7 +60,7 @@ def _pack(p, end, width, tiles, b, first, depth, packed):
     for k in range(depth):
         for j in range(p * width, min(end * width, N), width):
             columns = min(width, N - j)
-            at = j * depth + k * _whole_vectors(columns, tiles)
+            at = j * depth + k * whole_vectors(columns, tiles[0])
             copy(b[first + k, j : j + columns], packed[at : at + columns])
 
 
@@ -104,11 +100,13 @@ def _blocks(a, transposed, b, packing):
 def _parts(rows, terms, b):
     """Into how many parts to cut a reduction of so many `terms` for so many `rows` of C.
 
-    The parts of C are written and read once more, which must be little beside what is spared of B.
+    The parts of C are written and read once more, which must be little beside what is spared of B: the more
+    rows, the fewer parts.
     """
     if b.size * b.itemsize < _LARGE or terms < 4 * rows:
         return 1
-    return 4 if terms < 2048 else 8
+    most = 4 if terms < 2048 else 8
+    return most if rows <= 256 else max(2, min(most, 1280 // rows))
 
 
 @inline
@@ -132,7 +130,7 @@ def _rows_task(t, block, tiles, a, transposed, b, packing, packed, bias, c, sums
     if copying:
         stride, a_k = (1, near.shape[1]) if transposed else (near.shape[1], 1)
     table = stride * np.arange(rows)
-    block_of_b = on_a_line(most * _whole_vectors(N, tiles) if packing == _BLOCKWISE else 0, a)
+    block_of_b = on_a_line(most * whole_vectors(N, tiles[0]) if packing == _BLOCKWISE else 0, a)
     no_offset = np.zeros(1, np.int64)
     for k in range(begin, max(end, begin + 1), most):
         depth = min(most, end - k)
@@ -150,7 +148,7 @@ def _rows_task(t, block, tiles, a, transposed, b, packing, packed, bias, c, sums
             columns = min(width, N - j)
             B, b_k = b.ctypes.data + k * N * size, N
             if packing != _NOTHING:
-                b_k = _whole_vectors(columns, tiles)
+                b_k = whole_vectors(columns, tiles[0])
                 at = j * depth if packing == _BLOCKWISE else j * K + k * b_k
                 B = (block_of_b if packing == _BLOCKWISE else packed).ctypes.data + at * size
             bias_here = bias_at + j * size if bias_at and k == 0 else 0
@@ -181,7 +179,7 @@ def _product(pool, tiles, a, transposed, b, bias, c, code):
     (M, N), K = c.shape, b.shape[0]
     width = tiles[0] * tiles[1]
     packing = _packing(M, transposed, width, tiles, b)
-    packed = on_a_line(K * _whole_vectors(N, tiles) if packing == _ALL else 0, b)
+    packed = on_a_line(K * whole_vectors(N, tiles[0]) if packing == _ALL else 0, b)
     if packing == _ALL:
         parallel_for(pool, (N + width - 1) // width, _pack_panel, (width, tiles, b, packed))
     parts = _parts(M, K, b)
@@ -204,16 +202,6 @@ def _forward(pool, tiles, x, weight, bias, out, code):
 
 
 @inline
-def _column_sums(matrix, sums):
-    """``sums[j] = matrix[0, j] + matrix[1, j] + ...``, row after row."""
-    for j in range(sums.size):
-        sums[j] = 0
-    for i in range(matrix.shape[0]):
-        for j in range(sums.size):
-            sums[j] += matrix[i, j]
-
-
-@inline
 def _transpose_rows(t, matrix, transposed):
     first = t * _STRIPE
     for i in range(matrix.shape[0]):
@@ -222,16 +210,17 @@ def _transpose_rows(t, matrix, transposed):
 
 
 @jit
-def _backward(pool, tiles, grad, x, weight, grad_weight, grad_bias, grad_x, weight_grad, input_grad):
-    nothing = grad_bias[:0]
-    if weight_grad:
-        _product(pool, tiles, x, True, grad, nothing, grad_weight, 0)
-    _column_sums(grad, grad_bias)
-    if input_grad:
-        K, N = weight.shape
-        turned = np.empty((N, K), weight.dtype)
-        parallel_for(pool, (N + _STRIPE - 1) // _STRIPE, _transpose_rows, (weight, turned))
-        _product(pool, tiles, grad, False, turned, nothing, grad_x, 0)
+def _backward(pool, tiles, grad, x, grad_weight, grad_bias):
+    _product(pool, tiles, x, True, grad, grad_bias[:0], grad_weight, 0)
+    column_sums(grad, grad_bias)
+
+
+@jit
+def _backward_of_input(pool, tiles, grad, weight, nothing, grad_x):
+    K, N = weight.shape
+    turned = np.empty((N, K), weight.dtype)
+    parallel_for(pool, (N + _STRIPE - 1) // _STRIPE, _transpose_rows, (weight, turned))
+    _product(pool, tiles, grad, False, turned, nothing, grad_x, 0)
 
 
 def linear(x, weight, bias, activation):
@@ -251,16 +240,19 @@ def linear_backward(grad, x, weight, input_grad, out=None):
     grad_weight, grad_bias = out or (np.empty(weight.shape, x.dtype), np.empty(weight.shape[1], x.dtype))
     dense = grad_weight if grad_weight.flags.carray else np.empty(weight.shape, x.dtype)
     sums = grad_bias if grad_bias.flags.carray else np.empty(grad_bias.shape, x.dtype)
-    grad_x = empty(x.shape, x.dtype) if input_grad else none_2d(x.dtype)
-    narrow = _linear_narrow.pays(*x.shape, weight.shape[1])
-    if narrow:
-        _linear_narrow.backward(x, grad, dense)
-    _backward(pool(), panels(x.itemsize), grad, x, weight, dense, sums, grad_x, not narrow, input_grad)
+    if _linear_narrow.pays(*x.shape, weight.shape[1]):
+        _linear_narrow.backward(x, grad, dense, sums)
+    else:
+        _backward(pool(), panels(x.itemsize), grad, x, dense, sums)
+    grad_x = None
+    if input_grad:
+        grad_x = empty(x.shape, x.dtype)
+        _backward_of_input(pool(), panels(x.itemsize), grad, weight, none(x.dtype), grad_x)
     if dense is not grad_weight:
         grad_weight[:] = dense
     if sums is not grad_bias:
         grad_bias[:] = sums
-    return grad_x if input_grad else None, grad_weight, grad_bias
+    return grad_x, grad_weight, grad_bias
 
 
 def flatten(x):

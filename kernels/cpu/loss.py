@@ -13,9 +13,9 @@ import numpy as np
 
 from ._jit import inline, jit, wide_vectors
 from ._math import exp, like, log1p
-from ._memory import empty, on_a_line, plain
+from ._memory import empty, plain
 from ._slots import add_up, slots
-from ._softmax import log_of_total, rows_in_task, rows_of, whole_vectors
+from ._softmax import log_of_total, one_a_row, rows_in_task, rows_of
 from .threads import parallel_for, pool
 
 _CHUNK = 16384  # elements in a task
@@ -63,8 +63,7 @@ def _cross_entropy(shares, softmax_of_rows, name):
     def task(t, rows, logits, targets, grad, parts, scale):
         begin, end = t * rows, (t + 1) * rows
         x, out = logits[begin:end], grad[begin:end]
-        count = whole_vectors(x.shape[0], scale)
-        peaks, totals = on_a_line(count, x), on_a_line(count, x)
+        peaks, totals = one_a_row(x, scale), one_a_row(x, scale)
         softmax_of_rows(x, out, peaks, totals, like(scale, 1) if shares else scale, False)
         parts[t] = loss_of(x, targets[begin:end], out, peaks, totals, scale)
 

@@ -72,15 +72,12 @@ MUTANTS: list[Mutant] = [
         ),
         ("        for j in range(bias.size):\n            row[j] += bias[j]\n", ""),
         ("for part in range(1, parts):", "for part in range(1, parts - 1):"),
-        (
-            "for i in range(matrix.shape[0]):\n        for j in range(sums.size):",
-            "for i in range(1, matrix.shape[0]):\n        for j in range(sums.size):",
-        ),
+        ("    column_sums(grad, grad_bias)\n", "    column_sums(grad[1:], grad_bias)\n"),
         (
             "j * depth if packing == _BLOCKWISE else j * K + k * b_k",
             "j * depth if packing == _BLOCKWISE else j * K",
         ),
-        ("at = j * depth + k * _whole_vectors(columns, tiles)", "at = j * depth + k * columns"),
+        ("at = j * depth + k * whole_vectors(columns, tiles[0])", "at = j * depth + k * columns"),
         ("copy(b[first + k, j : j + columns]", "copy(b[k, j : j + columns]"),
         (
             "copy(a[top + i, left : left + wide], near[i, :wide])",
@@ -98,6 +95,10 @@ MUTANTS: list[Mutant] = [
         ("add(whole, vectors.below(builder.sub(terms, whole)))", "pass"),
         ("turned[:, K:] = 0", "turned[:, K - 1 :] = 0"),
         ("                out[i, j] += bias[j]\n", "                out[i, j] += 0\n"),
+        (
+            "for i in range(matrix.shape[0]):\n        for j in range(sums.size):",
+            "for i in range(1, matrix.shape[0]):\n        for j in range(sums.size):",
+        ),
         ("Y + (r * N + j) * size, N, 0)", "Y + j * size, N, 0)"),
         ("rows, Y = min(block, bottom - i),", "rows, Y = min(block, bottom - i - 1),"),
         ("for part in range(1, parts):", "for part in range(1, parts - 1):"),
