@@ -2,10 +2,12 @@
 into vector code.
 
 A call to libm stops vectorisation; these are straight lines of arithmetic. e^x is 2^n e^r with n = round(x
-/ ln 2) and |r| <= ln 2 / 2. e^r is its Taylor series up to the last term that a rounding would notice; n ln
-2 is taken off in two parts (Cody and Waite 1980), the first so short that its product with n is exact; 2^n
-is put into the exponent's bits, in two factors, so that results reach down into the denormals and up to Inf
-as they should. NaN and ±Inf give what NumPy gives.
+/ ln 2) and |r| <= ln 2 / 2. e^r is a polynomial as long as a rounding would notice, a minimax fit for float32
+and the Taylor series for float64; n ln 2 is taken off in two parts (Cody and Waite 1980), the first so short
+that its product with n is exact; 2^n is put into the exponent's bits, in two factors, so that results reach
+down into the denormals and up to Inf as they should.
+
+NaN and ±Inf give what NumPy gives. (A bound written as ``low if x < low else x`` lets a NaN pass.)
 
 These functions rest on exact rounding: nothing here may be reassociated (see `EXACT`).
 """
@@ -31,9 +33,15 @@ def _float_of_bits(typingctx, bits):
     return result(bits), lambda context, builder, signature, args: builder.bitcast(args[0], kind)
 
 
+@intrinsic
+def _bits_of_float(typingctx, x):
+    """The bits of a float32 (float64) as an int32 (int64)."""
+    result, kind = (types.int32, ir.IntType(32)) if x == types.float32 else (types.int64, ir.IntType(64))
+    return result(x), lambda context, builder, signature, args: builder.bitcast(args[0], kind)
+
+
 f4, f8 = np.float32, np.float64
 _one4, _one8, _two4, _two8 = f4(1), f8(1), f4(2), f8(2)
-_c4 = [f4(1 / math.factorial(k)) for k in range(8)]
 _c8 = [f8(1 / math.factorial(k)) for k in range(14)]
 # adding and subtracting 1.5 * 2**(bits of the mantissa) rounds to an integer
 _log2e4, _round4, _high4, _low4 = (
@@ -49,7 +57,9 @@ _log2e8, _round8, _high8, _low8 = (
     f8(1.42860682030941723e-6),
 )
 _min4, _max4, _min8, _max8 = f4(-104), f4(89), f8(-746), f8(710)  # beyond: 0 and Inf
-a2, a3, a4, a5, a6, a7 = _c4[2:]
+_23, _exponent, _sign = np.int32(23), np.int32(-1 << 23), np.int32(-1 << 31)  # of float32: the bits of
+# (e^r - 1 - r) / r^2, to 2^-28 of e^r for |r| <= ln 2 / 2: a minimax fit
+a2, a3, a4, a5, a6 = map(f4, (0.49999994, 0.166665211, 0.0416682661, 0.00836867467, 0.00138206617))
 # tanh x / x - 1 over x^2, to 2^-29 of tanh x for |x| <= 9/16: a minimax fit
 t3, t5, t7, t9, t11 = map(f4, (-0.33333313, 0.13332452, -0.053837415, 0.021007406, -0.0061797425))
 # erf x / x - 1 over x^2 for |x| <= 27/32, and -log(1 - erf x) over x up to 4, where erf rounds to 1: minimax
@@ -74,20 +84,41 @@ b2, b3, b4, b5, b6, b7, b8, b9, b10, b11, b12, b13 = _c8[2:]
 
 
 @inline(fastmath=EXACT)
-def _power4(n):
-    """2**n for an int32 n in the range of normal exponents."""
-    return _float_of_bits(np.int32((n + np.int32(127)) << np.int32(23)))
+def _parts4(y):
+    """(n << 23, r) with y = n ln 2 + r. Of the number that has been rounded, n is the lowest bits."""
+    t = y * _log2e4 + _round4
+    n = t - _round4
+    return np.int32(_bits_of_float(t) << _23), (y - n * _high4) - n * _low4
+
+
+@inline(fastmath=EXACT)
+def _scaled4(x, n):
+    """2^n x for a float32 x and a result in the range of normal exponents, n being given as n << 23."""
+    return _float_of_bits(np.int32(_bits_of_float(x) + n))
+
+
+@inline(fastmath=EXACT)
+def _signed4(x, like):
+    """x >= 0 with the sign of `like`."""
+    return _float_of_bits(np.int32(_bits_of_float(x) | (_bits_of_float(like) & _sign)))
 
 
 @inline(fastmath=EXACT)
 def _power8(n):
+    """2**n for an int64 n in the range of normal exponents."""
     return _float_of_bits(np.int64((n + np.int64(1023)) << np.int64(52)))
+
+
+@inline(fastmath=EXACT)
+def _rest4(r):
+    """(e^r - 1 - r) / r^2."""
+    return a2 + r * (a3 + r * (a4 + r * (a5 + r * a6)))
 
 
 @inline(fastmath=EXACT)
 def _tail4(r):
     """e^r - 1."""
-    return r + r * r * (a2 + r * (a3 + r * (a4 + r * (a5 + r * (a6 + r * a7)))))
+    return r + r * r * _rest4(r)
 
 
 @inline(fastmath=EXACT)
@@ -98,13 +129,11 @@ def _tail8(r):
 
 @inline(fastmath=EXACT)
 def _exp4(x):
-    y = min(max(x, _min4), _max4)
-    n = (y * _log2e4 + _round4) - _round4
-    r = (y - n * _high4) - n * _low4
-    k = np.int32(n)
-    half = np.int32(k >> np.int32(1))
-    result = ((_one4 + _tail4(r)) * _power4(half)) * _power4(np.int32(k - half))
-    return result if x == x else x
+    y = _min4 if x < _min4 else x
+    n, r = _parts4(_max4 if y > _max4 else y)
+    half = np.int32((n >> np.int32(1)) & _exponent)
+    power = _one4 + r * (_one4 + r * _rest4(r))
+    return _scaled4(power, np.int32(n - half)) * _scaled4(_one4, half)
 
 
 @inline(fastmath=EXACT)
@@ -121,15 +150,13 @@ def _exp8(x):
 @inline(fastmath=EXACT)
 def _tanh4(x):
     # Up to 9/16 an odd polynomial; beyond, 1 - 2 / (e^2|x| + 1), where 1 swallows the error; from 10 on, 1.
-    z = x * x
-    small = x + x * z * (t3 + z * (t5 + z * (t7 + z * (t9 + z * t11))))
-    y = min(_two4 * abs(x), f4(20))
-    n = (y * _log2e4 + _round4) - _round4
-    power = _power4(np.int32(n))
-    large = _one4 - _two4 / (power * _tail4((y - n * _high4) - n * _low4) + (power + _one4))
-    large = -large if x < 0 else large
-    small = small if abs(x) > f4(0) else x  # a zero keeps its sign, a NaN stays
-    return large if abs(x) > f4(0.5625) else small
+    y = abs(x)
+    z = y * y
+    small = y + y * z * (t3 + z * (t5 + z * (t7 + z * (t9 + z * t11))))
+    n, r = _parts4(min(_two4 * y, f4(20)))
+    power = _scaled4(_one4, n)
+    large = _one4 - _two4 / (power * _tail4(r) + (power + _one4))
+    return _signed4(large if y > f4(0.5625) else small, x)
 
 
 @inline(fastmath=EXACT)
@@ -145,15 +172,15 @@ def _tanh8(x):
 
 @inline(fastmath=EXACT)
 def _erf4(x):
-    z = x * x
-    small = x + x * (p0 + z * (p1 + z * (p2 + z * (p3 + z * (p4 + z * p5)))))
-    y = min(abs(x), f4(4))
+    y = abs(x)
+    z = y * y
+    small = y + y * (p0 + z * (p1 + z * (p2 + z * (p3 + z * (p4 + z * p5)))))
+    y = min(y, f4(4))
     g = q0 + y * (q1 + y * (q2 + y * (q3 + y * (q4 + y * (q5 + y * (q6 + y * q7))))))
-    n = (_round4 - g * _log2e4) - _round4
-    power = _power4(np.int32(n))
-    large = _one4 - (power + power * _tail4((-g - n * _high4) - n * _low4))
-    large = -large if x < 0 else large
-    return large if abs(x) > f4(0.84375) else small  # a zero keeps its sign, a NaN stays
+    n, r = _parts4(-g)
+    power = _scaled4(_one4, n)
+    large = _one4 - (power + power * _tail4(r))
+    return _signed4(large if y > f4(0.84375) else small, x)
 
 
 def exp(x):
@@ -193,20 +220,11 @@ def _erf(x):
 
 @inline(fastmath=EXACT)
 def _sigmoid4(x):
-    # What rounding takes from 1 + e^-|x| = 1 + 2^n + 2^n tail is put back: of a quotient of two rounded
-    # numbers the last bit and a half would be wrong.
-    y = max(-abs(x), _min4)
-    n = (y * _log2e4 + _round4) - _round4
-    tail = _tail4((y - n * _high4) - n * _low4)
-    k = np.int32(n)
-    half = np.int32(k >> np.int32(1))
-    p, q = _power4(half), _power4(np.int32(k - half))
-    high, low = _one4 + p * q, (p * tail) * q
-    whole = high + low
-    lost = low - (whole - high)
-    y = (_one4 if x >= 0 else (p + p * tail) * q) / whole
-    result = y - y * lost * (y if x >= 0 else _one4 - y)
-    return result if x == x else x
+    power = _exp4(-abs(x))
+    whole = _one4 + power
+    part = power / whole
+    part -= part * (power - (whole - _one4))  # what rounding took from the sum
+    return _one4 - part if x >= 0 else part
 
 
 @inline(fastmath=EXACT)
@@ -220,16 +238,24 @@ def _sigmoid(x):
     return (lambda x: _sigmoid4(x)) if x == types.float32 else (lambda x: _sigmoid8(x))
 
 
-@intrinsic
-def _bits_of_float(typingctx, x):
-    """The bits of a float32 (float64) as an int32 (int64)."""
-    result, kind = (types.int32, ir.IntType(32)) if x == types.float32 else (types.int64, ir.IntType(64))
-    return result(x), lambda context, builder, signature, args: builder.bitcast(args[0], kind)
-
-
 _ln2_4, _ln2_8 = f4(math.log(2)), f8(math.log(2))
 _root4, _root8 = np.int32(0x3F3504F3), np.int64(0x3FE6A09E667F3BCD)  # the bits of sqrt(1/2)
-e3, e5, e7, e9, e11, e13, e15, e17 = (f4(1 / n) for n in range(3, 18, 2))
+e3, e5, e7, e9 = (f4(1 / n) for n in range(3, 10, 2))
+# (log (1 + x) - x) / x^2, to 2^-27 of log (1 + x) for 0 <= x <= 1: a minimax fit
+l2, l3, l4, l5, l6, l7, l8, l9, l10 = map(
+    f4,
+    (
+        -0.499999315,
+        0.333304644,
+        -0.24958019,
+        0.196921021,
+        -0.153448805,
+        0.106611282,
+        -0.057457231,
+        0.0200862419,
+        -0.00329046859,
+    ),
+)
 d3, d5, d7, d9, d11, d13, d15, d17, d19, d21 = (f8(1 / n) for n in range(3, 22, 2))
 
 
@@ -256,11 +282,9 @@ def _log8(x):
 
 @inline(fastmath=EXACT)
 def _log1p4(x):
-    """log (1 + x) for 0 <= x <= 1, where s <= 1/3."""
-    s = x / (x + _two4)
-    t = s * s
-    high = e11 + t * (e13 + t * (e15 + t * e17))
-    return _two4 * (s + s * t * (e3 + t * (e5 + t * (e7 + t * (e9 + t * high)))))
+    """log (1 + x) for 0 <= x <= 1."""
+    high = l6 + x * (l7 + x * (l8 + x * (l9 + x * l10)))
+    return x + x * x * (l2 + x * (l3 + x * (l4 + x * (l5 + x * high))))
 
 
 @inline(fastmath=EXACT)
