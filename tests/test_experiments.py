@@ -13,6 +13,7 @@ import pytest
 import fastnn
 from fastnn import data, experiments
 from fastnn.experiments import results
+from fastnn.experiments.reproducing import reproduce
 from fastnn.training import History, Trainer
 
 ROOT = Path(experiments.__file__).parent
@@ -203,6 +204,18 @@ def test_medians_of_finished_runs_are_set_beside_the_published_figures(tmp_path)
     assert results.together([row(), *results.rows(tmp_path / "elsewhere")]) == (8.0, 87.94)
     leave("worse", 0.9377, 2, finished="2026-01-02")
     assert row().reproduced is False
+
+
+@pytest.mark.parametrize(
+    "content", ["", '{"experiment": "mnist-mlp"', '{"experiment": "mnist-mlp"}', "[1]", "\xff", "[" * 100_000]
+)
+def test_a_damaged_record_of_a_run_is_named(content, tmp_path):
+    path = tmp_path / "mnist-mlp" / "tuned" / "seed-0" / "result.json"
+    path.parent.mkdir(parents=True)
+    path.write_bytes(content.encode("latin-1"))
+    for read in (results.rows, lambda folder: reproduce(["mnist-mlp/tuned"], out=folder)):
+        with pytest.raises(ValueError, match=r"result\.json is not the record of a run"):
+            read(tmp_path)
 
 
 def test_lenet_reaches_96_per_cent_in_one_epoch_and_leaves_its_record(root, tmp_path):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 
 from fastnn.experiments.base import NAMES, get
 from fastnn.experiments.pictures import PICTURES
+from fastnn.experiments.results import read
 from fastnn.experiments.running import run
 
 
@@ -80,5 +80,5 @@ def _variants(name: str) -> list[tuple[str, str]]:
 def _done(path: Path, settings: dict[str, Any]) -> bool:
     if not path.exists():
         return False
-    result = json.loads(path.read_bytes())
+    result = read(path)
     return result["settings"] == settings and not result["interrupted"]

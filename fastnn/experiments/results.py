@@ -12,6 +12,9 @@ from typing import Any
 
 from fastnn.experiments.base import NAMES, Published, get
 
+_KEYS = frozenset(
+    ("experiment", "variant", "settings", "seed", "accuracy", "loss", "seconds", "interrupted", "finished")
+)
 MARGIN = 1.5  # points that a reproduced accuracy may lie below the published one
 COLUMNS = (
     *("experiment", "variant", "runs", "test", "published", "validation", "published", "train", "published"),
@@ -106,10 +109,29 @@ def together(rows: Iterable[Row]) -> tuple[float, float]:
     return sum(row.here.seconds or 0 for row in timed), sum(row.published.seconds or 0 for row in timed)
 
 
+def read(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """The record that a run left: its ``result.json``.
+
+    Raises
+    ------
+    ValueError
+        The file is something else, or damaged.
+    """
+    try:
+        record = json.loads(Path(path).read_bytes())
+        absent = _KEYS - record.keys()
+        if absent:
+            raise KeyError(*sorted(absent))
+    except (ValueError, AttributeError, KeyError, RecursionError) as error:
+        raise ValueError(
+            f"{os.fspath(path)} is not the record of a run: {error!r}; without it, the run is made again"
+        ) from error
+    return dict(record)
+
+
 def _finished(folder: Path) -> Iterable[dict[str, Any]]:
     """The results below `folder` of runs that came to their end, the latest last."""
-    paths = folder.rglob("result.json")
-    runs = [json.loads(path.read_bytes()) | {"folder": str(path.parent)} for path in paths]
+    runs = [read(path) | {"folder": str(path.parent)} for path in folder.rglob("result.json")]
     return sorted((run for run in runs if not run["interrupted"]), key=lambda run: run["finished"])
 
 

@@ -21,6 +21,7 @@ from typing import Any
 import fastnn
 from fastnn import plots
 from fastnn.experiments.base import LogUniform, Search, get
+from fastnn.experiments.results import read
 from fastnn.experiments.running import run as train
 from fastnn.training.checkpoint import write_atomically
 
@@ -175,6 +176,6 @@ def _train(name: str, out: Path, arguments: dict[str, Any]) -> dict[str, Any]:
 
 
 def _trial(out: Path, number: int, point: dict[str, Any]) -> Trial:
-    result = json.loads((out / f"trial-{number}" / "result.json").read_bytes())
+    result = read(out / f"trial-{number}" / "result.json")
     accuracy = result["accuracy"]
     return Trial(number, point, accuracy["validation"], accuracy["test"], result["seconds"])
