@@ -53,24 +53,43 @@ _NOTHING, _ALL, _BLOCKWISE = 0, 1, 2  # of B is packed
 
 
 @inline
-def _pack(p, end, width, tiles, b, first, depth, packed):
+def _panels(columns, tiles):
+    """Into how many panels `columns` are cut where they are copied."""
+    return (columns + tiles[0] * tiles[1] - 1) // (tiles[0] * tiles[1])
+
+
+@inline
+def _edges(columns, count, lanes):
+    """Where each of `count` panels begins, and the last ends, in whole vectors.
+
+    All have nearly as many: a panel of a single one, left over, would run at little more than half the speed
+    of the others.
+    """
+    vectors = whole_vectors(columns, lanes) // lanes
+    edges = np.empty(count + 1, np.int64)
+    for p in range(count + 1):
+        edges[p] = p * vectors // max(count, 1) * lanes
+    return edges
+
+
+@inline
+def _pack(p, end, edges, b, first, depth, packed):
     """Copy the columns of panels ``p ... end`` of `depth` terms of `b`, from `first` on: panel after panel,
     each term in whole vectors."""
-    N = b.shape[1]
     for k in range(depth):
-        for j in range(p * width, min(end * width, N), width):
-            columns = min(width, N - j)
-            at = j * depth + k * whole_vectors(columns, tiles[0])
+        for panel in range(p, end):
+            j, columns = edges[panel], min(edges[panel + 1], b.shape[1]) - edges[panel]
+            at = j * depth + k * (edges[panel + 1] - j)
             copy(b[first + k, j : j + columns], packed[at : at + columns])
 
 
 @inline
-def _pack_panel(p, width, tiles, b, packed):
-    _pack(p, p + 1, width, tiles, b, 0, b.shape[0], packed)
+def _pack_panel(p, edges, b, packed):
+    _pack(p, p + 1, edges, b, 0, b.shape[0], packed)
 
 
 @inline
-def _packing(rows, transposed, width, tiles, b):
+def _packing(rows, transposed, tiles, b):
     """What of B is copied into panels: nothing, all of it beforehand, or in each task the block at hand."""
     row = b.shape[1] * b.itemsize
     if b.size * b.itemsize >= _LARGE and (row % _LINE != 0 or b.ctypes.data % _LINE != 0):
@@ -78,7 +97,8 @@ def _packing(rows, transposed, width, tiles, b):
             return _BLOCKWISE if rows >= _PACK_NARROW else _NOTHING
         if rows >= _PACK_WIDE:
             return _ALL
-    return _ALL if width < b.shape[1] and row % _APART == 0 and rows >= _PACK_CROWDED else _NOTHING
+    crowded = row % _APART == 0 and _panels(b.shape[1], tiles) > 1
+    return _ALL if crowded and rows >= _PACK_CROWDED else _NOTHING
 
 
 @inline
@@ -110,7 +130,7 @@ def _parts(rows, terms, b):
 
 
 @inline
-def _rows_task(t, block, tiles, a, transposed, b, packing, packed, bias, c, sums, code):
+def _rows_task(t, block, tiles, a, transposed, b, packing, edges, packed, bias, c, sums, code):
     # sums: (parts, M, N), or nothing where the one part is C itself
     size = a.itemsize
     (M, N), K = c.shape, b.shape[0]
@@ -120,7 +140,7 @@ def _rows_task(t, block, tiles, a, transposed, b, packing, packed, bias, c, sums
     rows = min(block, M - first)
     out = sums[part].ctypes.data if len(sums) else c.ctypes.data
     bias_at = bias.ctypes.data if bias.size and not len(sums) else 0
-    width = N if packing == _NOTHING else tiles[0] * tiles[1]
+    count = edges.size - 1
     stride, a_k = (1, M) if transposed else (K, 1)
     most, _, copying = _blocks(a, transposed, b, packing)
     high, wide = (most, rows) if transposed else (rows, most)
@@ -130,7 +150,7 @@ def _rows_task(t, block, tiles, a, transposed, b, packing, packed, bias, c, sums
     if copying:
         stride, a_k = (1, near.shape[1]) if transposed else (near.shape[1], 1)
     table = stride * np.arange(rows)
-    block_of_b = on_a_line(most * whole_vectors(N, tiles[0]) if packing == _BLOCKWISE else 0, a)
+    block_of_b = on_a_line(most * edges[count] if packing == _BLOCKWISE else 0, a)
     no_offset = np.zeros(1, np.int64)
     for k in range(begin, max(end, begin + 1), most):
         depth = min(most, end - k)
@@ -142,13 +162,13 @@ def _rows_task(t, block, tiles, a, transposed, b, packing, packed, bias, c, sums
                 copy(a[top + i, left : left + wide], near[i, :wide])
             A = near.ctypes.data
         if packing == _BLOCKWISE:
-            _pack(0, (N + width - 1) // width, width, tiles, b, k, depth, block_of_b)
+            _pack(0, count, edges, b, k, depth, block_of_b)
         relu = code == RELU and k + depth >= K and not len(sums)
-        for j in range(0, N, width):
-            columns = min(width, N - j)
+        for p in range(count):
+            j, columns = edges[p], min(edges[p + 1], N) - edges[p]
             B, b_k = b.ctypes.data + k * N * size, N
             if packing != _NOTHING:
-                b_k = whole_vectors(columns, tiles[0])
+                b_k = edges[p + 1] - j
                 at = j * depth if packing == _BLOCKWISE else j * K + k * b_k
                 B = (block_of_b if packing == _BLOCKWISE else packed).ctypes.data + at * size
             bias_here = bias_at + j * size if bias_at and k == 0 else 0
@@ -177,11 +197,11 @@ def _add_task(t, bias, c, sums, code):
 def _product(pool, tiles, a, transposed, b, bias, c, code):
     """``c = A b + bias``, A being `a` or its transpose, then the activation of that code."""
     (M, N), K = c.shape, b.shape[0]
-    width = tiles[0] * tiles[1]
-    packing = _packing(M, transposed, width, tiles, b)
-    packed = on_a_line(K * whole_vectors(N, tiles[0]) if packing == _ALL else 0, b)
+    packing = _packing(M, transposed, tiles, b)
+    edges = _edges(N, 1 if packing == _NOTHING else _panels(N, tiles), tiles[0])
+    packed = on_a_line(K * edges[-1] if packing == _ALL else 0, b)
     if packing == _ALL:
-        parallel_for(pool, (N + width - 1) // width, _pack_panel, (width, tiles, b, packed))
+        parallel_for(pool, edges.size - 1, _pack_panel, (edges, b, packed))
     parts = _parts(M, K, b)
     sums = np.empty((parts if parts > 1 else 0, M, N), a.dtype)
     # Each task reads all of B, or of its part: with many rows, few tall blocks
@@ -190,7 +210,7 @@ def _product(pool, tiles, a, transposed, b, bias, c, code):
     tasks = share_out(pool, M, 2.0 * M * b.size, _FLOPS, 8 if M <= 2 * _LOWEST else 2)
     blocks = max((tasks + parts - 1) // parts, M // tallest)
     block = (M + blocks - 1) // max(blocks, 1)
-    arguments = (block, tiles, a, transposed, b, packing, packed, bias, c, sums, code)
+    arguments = (block, tiles, a, transposed, b, packing, edges, packed, bias, c, sums, code)
     parallel_for(pool, parts * ((M + block - 1) // max(block, 1)), _rows_task, arguments)
     if parts > 1:
         parallel_for(pool, (M + _ADDED_ROWS - 1) // _ADDED_ROWS, _add_task, (bias, c, sums, code))

@@ -77,7 +77,8 @@ MUTANTS: list[Mutant] = [
             "j * depth if packing == _BLOCKWISE else j * K + k * b_k",
             "j * depth if packing == _BLOCKWISE else j * K",
         ),
-        ("at = j * depth + k * whole_vectors(columns, tiles[0])", "at = j * depth + k * columns"),
+        ("at = j * depth + k * (edges[panel + 1] - j)", "at = j * depth + k * columns"),
+        ("edges[p] = p * vectors // max(count, 1) * lanes", "edges[p] = p * (vectors // max(count, 1)) * lanes"),
         ("copy(b[first + k, j : j + columns]", "copy(b[k, j : j + columns]"),
         (
             "copy(a[top + i, left : left + wide], near[i, :wide])",
