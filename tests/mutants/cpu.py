@@ -164,7 +164,7 @@ MUTANTS: list[Mutant] = [
             "bias_at = bias.ctypes.data + g * Og * size if bias.size else 0",
             "bias_at = bias.ctypes.data if bias.size else 0",
         ),
-        ("width <= image[1] and entire", "width <= image[1] + 1 and entire"),
+        ("direct = corner == (0, 0) and step", "direct = step"),
         ("(n * H + first * sh) * W * C * x.itemsize", "(n * H + first) * W * C * x.itemsize"),
         ("y % row_step != 0 or y // row_step >= H", "y // row_step >= H"),
         ("if 0 <= column < columns:", "if 0 < column < columns:"),
