@@ -88,6 +88,8 @@ LINEAR_ODD = [
     Linear("a single column of many terms", 517, 1031, 1),
     Linear("just short of a tile", 11, 15, 31, "sigmoid"),
 ]
+# of them, those with few columns and enough to do: kernels/cpu/_linear_narrow.py
+LINEAR_NARROW = [case for case in LINEAR_ODD if "column" in case.name and case.n > 100]
 
 
 class Conv(NamedTuple):

@@ -15,7 +15,6 @@ from tests import cases
 def operations() -> dict[str, Callable[[], Any]]:
     """Calls of every kernel, large enough to be cut into several tasks."""
     x, weight, bias, grad = cases.Linear("", 300, 513, 97).operands()
-    few = cases.Linear("", 2051, 227, 12).operands()
     image, filters, channel_bias, image_grad = cases.CONV_REAL[1].operands()
     odd = cases.Conv("", (9, 6, 23, 21), (8, 3, 3, 3), (2, 1), (1, 2), (1, 2), 2)
     odd_image, odd_filters, odd_bias, odd_grad = odd.operands()
@@ -53,8 +52,6 @@ def operations() -> dict[str, Callable[[], Any]]:
     calls: dict[str, Callable[[], Any]] = {
         "linear": partial(linear.linear, x, weight, bias, "sigmoid"),
         "linear_backward": partial(linear.linear_backward, grad, x, weight, True),
-        "linear of few columns": partial(linear.linear, *few[:3], "tanh"),
-        "linear_backward of few columns": partial(linear.linear_backward, few[3], *few[:2], True),
         "conv2d": partial(conv.conv2d, image, filters, channel_bias, *plain, "relu"),
         "conv2d_backward": partial(conv.conv2d_backward, image_grad, image, filters, *plain, True),
         "odd conv2d": partial(conv.conv2d, odd_image, odd_filters, odd_bias, *odd.geometry, 2, None),
@@ -88,6 +85,12 @@ def operations() -> dict[str, Callable[[], Any]]:
         "adam": step("adam", 2, 0.1, 0.9, 0.99, 1e-8, 0.1, True, 3),
         "rmsprop": step("rmsprop", 1, 0.1, 0.9, 1e-8, 0.1, 0.0),
     }
+    for case in cases.LINEAR_NARROW:
+        for dtype in (np.float32, np.float64):
+            *operands, slope = case.operands(dtype)
+            name = f"{case.name}, {np.dtype(dtype)}"
+            calls[f"linear, {name}"] = partial(linear.linear, *operands, case.activation)
+            calls[f"linear_backward, {name}"] = partial(linear.linear_backward, slope, *operands[:2], True)
     for name in ("relu", "sigmoid", "tanh"):
         calls[name] = partial(getattr(activation, name), wide)
         calls[f"{name}_backward"] = partial(getattr(activation, f"{name}_backward"), wide, wide)

@@ -9,14 +9,13 @@ import pytest
 from fastnn.kernels.cpu import _linear_narrow, linear
 from tests import cases
 
-NARROW = [case for case in cases.LINEAR_ODD if "column" in case.name and case.n > 100]
-each_case = pytest.mark.parametrize("case", NARROW, ids=cases.by_name)
+each_case = pytest.mark.parametrize("case", cases.LINEAR_NARROW, ids=cases.by_name)
 
 
 def test_products_with_few_columns_go_this_way_if_there_is_enough_to_do() -> None:
-    assert all(_linear_narrow.pays(case.n, case.in_features, case.out_features) for case in NARROW)
-    assert {-(-case.out_features // 6) for case in NARROW} == {1, 2}  # groups of columns
-    assert {case.n < 2048 for case in NARROW} == {True, False}  # one part and several
+    assert all(_linear_narrow.pays(*case[1:4]) for case in cases.LINEAR_NARROW)
+    assert {-(-case.out_features // 6) for case in cases.LINEAR_NARROW} == {1, 2}  # groups of columns
+    assert {case.n < 2048 for case in cases.LINEAR_NARROW} == {True, False}  # one part and several
     ways = {case.name: _linear_narrow.pays(*case[1:4]) for case in cases.LINEAR_REAL}
     assert [name for name, narrow in ways.items() if narrow] == ["cifar10-sigmoid out"]
     assert not _linear_narrow.pays(10_000, 10_000, 13)

@@ -57,7 +57,8 @@ _log2e8, _round8, _high8, _low8 = (
     f8(1.42860682030941723e-6),
 )
 _min4, _max4, _min8, _max8 = f4(-104), f4(89), f8(-746), f8(710)  # beyond: 0 and Inf
-_23, _exponent, _sign = np.int32(23), np.int32(-1 << 23), np.int32(-1 << 31)  # of float32: the bits of
+# of a float32: how many bits its fraction has, and where its sign and exponent, and its sign, are
+_fraction, _exponent, _sign = np.int32(23), np.int32(-1 << 23), np.int32(-1 << 31)
 # (e^r - 1 - r) / r^2, to 2^-28 of e^r for |r| <= ln 2 / 2: a minimax fit
 a2, a3, a4, a5, a6 = map(f4, (0.49999994, 0.166665211, 0.0416682661, 0.00836867467, 0.00138206617))
 # tanh x / x - 1 over x^2, to 2^-29 of tanh x for |x| <= 9/16: a minimax fit
@@ -88,7 +89,7 @@ def _parts4(y):
     """(n << 23, r) with y = n ln 2 + r. Of the number that has been rounded, n is the lowest bits."""
     t = y * _log2e4 + _round4
     n = t - _round4
-    return np.int32(_bits_of_float(t) << _23), (y - n * _high4) - n * _low4
+    return np.int32(_bits_of_float(t) << _fraction), (y - n * _high4) - n * _low4
 
 
 @inline(fastmath=EXACT)

@@ -68,7 +68,7 @@ def _edges(columns, count, lanes):
     vectors = whole_vectors(columns, lanes) // lanes
     edges = np.empty(count + 1, np.int64)
     for p in range(count + 1):
-        edges[p] = p * vectors // max(count, 1) * lanes
+        edges[p] = p * vectors // count * lanes
     return edges
 
 

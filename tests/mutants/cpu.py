@@ -78,7 +78,7 @@ MUTANTS: list[Mutant] = [
             "j * depth if packing == _BLOCKWISE else j * K",
         ),
         ("at = j * depth + k * (edges[panel + 1] - j)", "at = j * depth + k * columns"),
-        ("edges[p] = p * vectors // max(count, 1) * lanes", "edges[p] = p * (vectors // max(count, 1)) * lanes"),
+        ("edges[p] = p * vectors // count * lanes", "edges[p] = p * (vectors // count) * lanes"),
         ("copy(b[first + k, j : j + columns]", "copy(b[k, j : j + columns]"),
         (
             "copy(a[top + i, left : left + wide], near[i, :wide])",
