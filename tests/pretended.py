@@ -10,6 +10,7 @@ kernels run as in ``emulation.py``; events read the processor's clock.
 
 from __future__ import annotations
 
+import ctypes
 import functools
 import math
 import sys
@@ -187,7 +188,10 @@ def _empty(shape: Any, dtype: Any = float, order: str = "C") -> ndarray:
     size = math.prod(np.atleast_1d(shape).tolist()) * np.dtype(dtype).itemsize
     if size > MEMORY:
         raise real.cuda.memory.OutOfMemoryError(size, 0, 0)
-    return ndarray(np.empty(shape, dtype, order))
+    memory = np.empty(shape, dtype, order)
+    if capture() is not None:  # a graph reuses its memory: whatever ran before left something else there
+        capturable(lambda: ctypes.memset(memory.ctypes.data, 0xFF, memory.nbytes))
+    return ndarray(memory)
 
 
 class Event:

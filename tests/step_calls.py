@@ -17,7 +17,8 @@ ROWS = (((32,), np.float32), ((6,), np.float32), ((3, 5), np.float32), ((), np.u
 
 def make_calls(xp: Any) -> int:
     """Make them on arrays of the module `xp`, which is that of the launch code; how many there were."""
-    recording, loss = Recording(STEPS), xp.zeros((), np.float64)
+    updates = [(1, np.float32), (3, np.float32), (1, np.float32)]  # SGD, Adam, RMSprop
+    recording, loss = Recording(STEPS, STEPS * updates), xp.zeros((), np.float64)
     order = xp.asarray(np.random.default_rng(0).permutation(STEPS * BATCH))
     outputs, losses = xp.empty((2, BATCH, 3), np.float32), xp.empty((STEPS, 2), np.float64)
     parameters, states = ([xp.ones(shape, np.float32) for shape in ((7, 5), (5,))] for _ in range(2))

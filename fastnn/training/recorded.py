@@ -191,7 +191,7 @@ class RecordedSteps:
         from fastnn.kernels.cuda._recording import Recording
 
         size, xp, optimizer = self._batch_size, self._x.backend.xp, self._optimizer
-        recording = Recording(self.steps)
+        recording = Recording(self.steps, [_one_step(optimizer, group) for group in optimizer.groups])
         losses = self._losses = xp.empty((self.steps, 2), np.float64)
         steps, (_, offset) = optimizer.steps, _backend.stream_state()["stream"]
         if self.steps == 1 and self._order is None:  # the batch is the data set
@@ -255,6 +255,12 @@ def _numbers(optimizer: Any, group: Any, rates: list[float]) -> list[Any]:
         adam_rates(lr * group.lr_scale, group.betas, decay, decoupled, number)
         for number, lr in enumerate(rates, optimizer.steps + 1)
     ]
+
+
+def _one_step(optimizer: Any, group: Any) -> tuple[int, Any]:
+    """How many numbers the update of a group is told anew in each step, and their dtype."""
+    dtype = group.params[0].data.dtype if group.params else np.dtype(np.float32)
+    return np.size(_numbers(optimizer, group, [optimizer.lr])), dtype
 
 
 def _leaves(model: Any) -> list[Any]:

@@ -11,7 +11,7 @@ the numbers of an update that follow a schedule or count steps.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -28,6 +28,8 @@ class Recording:
     ----------
     steps : int
         Most steps that are replayed from one :meth:`start` to the next.
+    updates : sequence of (int, dtype)
+        For each update of the step, how many numbers it reads anew in each step.
 
     Attributes
     ----------
@@ -36,13 +38,16 @@ class Recording:
     streams : int64 array (1,)
         How many random streams were given between the recording and this step.
     rates : list of arrays (steps, numbers)
-        What each update of the step reads, a row for each step: see :meth:`new_rates`.
+        What each update of the step reads, a row for each step. They are made before the step is recorded:
+        what is allocated in the midst of it shares its memory with whatever the step had before and has no
+        more, so that each replay would write over what the host left in it.
     """
 
-    def __init__(self, steps: int) -> None:
-        self._steps = steps
-        self.position, self.streams = (_launch.xp().zeros(1, np.int64) for _ in range(2))
-        self.rates: list[Any] = []
+    def __init__(self, steps: int, updates: Sequence[tuple[int, Any]]) -> None:
+        xp = _launch.xp()
+        self.position, self.streams = (xp.zeros(1, np.int64) for _ in range(2))
+        self.rates = [xp.empty((steps, numbers), dtype) for numbers, dtype in updates]
+        self._read = 0  # of `rates`, by updates recorded so far
         self._replay: Callable[[], None] | None = None
 
     def record(self, step: Callable[[], None]) -> None:
@@ -63,10 +68,10 @@ class Recording:
         assert self._replay is not None
         self._replay()
 
-    def new_rates(self, numbers: int, dtype: Any) -> Any:
-        """Where the update being recorded finds its numbers: as many, for each step."""
-        self.rates.append(_launch.xp().empty((self._steps, numbers), dtype))
-        return self.rates[-1]
+    def next_rates(self) -> Any:
+        """Those of the update that is being recorded."""
+        self._read += 1
+        return self.rates[self._read - 1]
 
 
 def current() -> Recording | None:

@@ -47,7 +47,7 @@ def _run(name: str, table: Table, changing: tuple[float, ...], *fixed: Any) -> N
     recording = current()
     rates = position = None
     if recording is not None:
-        rates, position = recording.new_rates(len(changing), table.dtype), recording.position
+        rates, position = recording.next_rates(), recording.position
     numbers = *map(float, changing), *fixed, rates, position
     tables = table.addresses, table.chunks, table.columns
     launch("update", name, table.dtype, table.blocks, *tables, *numbers, grid=(table.blocks,))
