@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -153,6 +154,19 @@ def test_items_past_the_budget_are_named(tmp_path: Path) -> None:
     started = run({})
     program.measure(Scripted(), started, ["1", "2"], -1.0, tmp_path / "x.json")
     assert json.loads((tmp_path / "x.json").read_text())["not reached"] == ["1", "2"]
+
+
+def test_an_item_that_the_end_of_the_budget_cuts_short_was_not_reached(tmp_path: Path) -> None:
+    class Slow:
+        def do(self, item: str, deadline: float) -> dict[str, Any]:
+            time.sleep(max(0.0, deadline - time.monotonic()))
+            return {"item": item, "error": "no result after 0 s"}
+
+    started = run({})
+    program.measure(Slow(), started, ["1", "2"], 0.05, tmp_path / "x.json")
+    written = json.loads((tmp_path / "x.json").read_text())
+    assert written["not reached"] == ["1", "2"]
+    assert written["failed"] == {}
 
 
 def test_a_part_is_added_to_what_the_same_machine_measured_that_day(tmp_path: Path) -> None:

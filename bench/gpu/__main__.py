@@ -144,6 +144,9 @@ def measure(worker: Any, run: dict[str, Any], listed: list[str], budget: float, 
             break
         began = time.monotonic()
         reply = worker.do(item, deadline)
+        if "error" in reply and time.monotonic() >= deadline:  # it may have been cut short
+            run["not reached"] = listed[number:]
+            break
         if "error" in reply:
             run["failed"][item] = reply["error"]
         else:

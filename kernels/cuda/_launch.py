@@ -140,6 +140,11 @@ def grid_for(work: int) -> tuple[int]:
     return (min(-(-work // _BLOCK), _MOST_BLOCKS),)
 
 
+def lanes_for(length: int) -> int:
+    """How many lanes of a warp share a row of that length: a power of two, with four numbers each or more."""
+    return min(32, 1 << max(0, -(-length // 4) - 1).bit_length())
+
+
 def launch(
     stem: str, name: str, real: np.dtype, work: int, *arguments: Any, grid: tuple[int, ...] | None = None
 ) -> None:

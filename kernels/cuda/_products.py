@@ -1,8 +1,8 @@
 """By which tiles, and in how many parts, the products of ``product.cuh`` are made.
 
 Both follow from the shape alone, so that results have the same bits on every GPU: the time of each choice is
-estimated with the figures of one GPU, and the least wins. The figures come from counting instructions and
-from data sheets, not from measurements; they need only rank the choices.
+estimated with the figures of one GPU, and the least wins. The figures were fitted to times of an H200, of
+every choice for the products of the benchmarks' networks in float; they need only rank the choices.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ CODES = {None: 0, "relu": 1, "leaky_relu": 2, "sigmoid": 3, "tanh": 4, "gelu": 5
 MOST = 2**31 - 2**12
 
 _MULTIPROCESSORS = 132
-_LATENCY = 700  # cycles from asking for numbers to having them, which each step over DEPTH terms waits for
-_BEGIN = 2500  # cycles of a kernel beside that
+_LATENCY = 700  # cycles that a step over DEPTH terms waits for numbers, where no other block multiplies
+_BEGIN = 2500  # cycles of a kernel beside its blocks
 _LAUNCH = 3000  # cycles until a second kernel, which adds the parts, has begun and ended
 _PARTS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 264)
 
@@ -29,9 +29,8 @@ _PARTS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 264)
 class Tile(NamedTuple):
     """A tile of ``product.cuh``.
 
-    `depth` is for float; `cycles` those that a multiprocessor needs for a term of the tile, also in float:
-    128 multiply-adds each, or as many as it takes to read operands from shared memory or to get them from the
-    L2 cache, at 24 bytes each.
+    `depth` is for float; `cycles` those that a multiprocessor needs for a term of the tile, also in float,
+    and `ends` those that a block takes beside, to begin and to finish.
     """
 
     name: str
@@ -39,13 +38,14 @@ class Tile(NamedTuple):
     columns: int
     depth: int
     cycles: float
+    ends: float
 
 
 _TILES = (
-    Tile("large", 128, 64, 16, 72),
-    Tile("medium", 64, 64, 32, 38),
-    Tile("narrow", 128, 32, 32, 38),
-    Tile("small", 32, 32, 64, 11),
+    Tile("large", 128, 64, 16, 128, 3300),
+    Tile("medium", 64, 64, 32, 62, 1700),
+    Tile("narrow", 128, 32, 32, 68, 2300),
+    Tile("small", 32, 32, 64, 20, 1150),
 )
 
 
@@ -80,8 +80,9 @@ def _candidates(
             parts = -(-steps // each)
             turns = -(-blocks * groups * parts // _MULTIPROCESSORS)  # blocks that a multiprocessor has
             # two at a time, one of which multiplies while the other waits
-            step = max(turns * tile.cycles * size / 4 * depth, -(-turns // 2) * _LATENCY)
-            cycles = _BEGIN + each * step
+            busy = tile.cycles * size / 4 * depth
+            step = max(turns * busy, -(-turns // 2) * (busy + _LATENCY))
+            cycles = _BEGIN + each * step + turns * tile.ends
             if parts > 1:
                 cycles += _LAUNCH + parts * (_LATENCY / 8 + M * N * groups * size / 1000)
             yield cycles, Plan(tile.name, blocks, each * depth, parts)

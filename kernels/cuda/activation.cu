@@ -1,4 +1,5 @@
-// Activations and their gradients: one number at a time, 16 bytes an access; softmax: a warp for each row.
+// Activations and their gradients: one number at a time, 16 bytes an access; softmax: some lanes of a warp for
+// each row.
 #include "common.cuh"
 #include "activation.cuh"
 
@@ -59,44 +60,52 @@ MAP_BACKWARD(tanh_backward, (1 - y * y) * g)
 MAP_BACKWARD(gelu_backward, gelu_slope(y) * g)
 MAP_BACKWARD(gelu_tanh_backward, gelu_tanh_slope(y) * g)
 
-extern "C" __global__ void softmax(const REAL* in, REAL* out, index_t rows, index_t length) {
-    FOR_EACH_ROW(row, rows) {
+extern "C" __global__ void softmax(const REAL* in, REAL* out, index_t rows, index_t length, index_t lanes) {
+    int group = (int)lanes;
+    FOR_EACH_ROW(row, rows, group) {
+        index_t own = row < rows ? length : 0;
         const REAL* x = in + row * length;
-        REAL *y = out + row * length, peak = peak_of(x, length), sum = 0;
-        for (index_t k = LANE; k < length; k += 32) sum += y[k] = exp(x[k] - peak);
-        sum = warp_sum(sum);
-        for (index_t k = LANE; k < length; k += 32) y[k] /= sum;
+        REAL *y = out + row * length, peak = peak_of(x, own, group), sum = 0;
+        for (index_t k = LANE_OF(group); k < own; k += group) sum += y[k] = exp(x[k] - peak);
+        sum = warp_sum(sum, group);
+        for (index_t k = LANE_OF(group); k < own; k += group) y[k] /= sum;
     }
 }
 
-extern "C" __global__ void log_softmax(const REAL* in, REAL* out, index_t rows, index_t length) {
-    FOR_EACH_ROW(row, rows) {
+extern "C" __global__ void log_softmax(const REAL* in, REAL* out, index_t rows, index_t length, index_t lanes) {
+    int group = (int)lanes;
+    FOR_EACH_ROW(row, rows, group) {
+        index_t own = row < rows ? length : 0;
         const REAL* x = in + row * length;
-        REAL *y = out + row * length, peak = peak_of(x, length), sum = 0;
-        for (index_t k = LANE; k < length; k += 32) sum += exp(x[k] - peak);
-        REAL shift = log(warp_sum(sum));
-        for (index_t k = LANE; k < length; k += 32) y[k] = x[k] - peak - shift;
+        REAL *y = out + row * length, peak = peak_of(x, own, group), sum = 0;
+        for (index_t k = LANE_OF(group); k < own; k += group) sum += exp(x[k] - peak);
+        REAL shift = log(warp_sum(sum, group));
+        for (index_t k = LANE_OF(group); k < own; k += group) y[k] = x[k] - peak - shift;
     }
 }
 
 extern "C" __global__ void softmax_backward(
-    const REAL* grads, const REAL* saved, REAL* out, index_t rows, index_t length) {
-    FOR_EACH_ROW(row, rows) {
+    const REAL* grads, const REAL* saved, REAL* out, index_t rows, index_t length, index_t lanes) {
+    int group = (int)lanes;
+    FOR_EACH_ROW(row, rows, group) {
+        index_t own = row < rows ? length : 0;
         const REAL *g = grads + row * length, *y = saved + row * length;
         REAL *slope = out + row * length, sum = 0;
-        for (index_t k = LANE; k < length; k += 32) sum += g[k] * y[k];
-        sum = warp_sum(sum);
-        for (index_t k = LANE; k < length; k += 32) slope[k] = (g[k] - sum) * y[k];
+        for (index_t k = LANE_OF(group); k < own; k += group) sum += g[k] * y[k];
+        sum = warp_sum(sum, group);
+        for (index_t k = LANE_OF(group); k < own; k += group) slope[k] = (g[k] - sum) * y[k];
     }
 }
 
 extern "C" __global__ void log_softmax_backward(
-    const REAL* grads, const REAL* saved, REAL* out, index_t rows, index_t length) {
-    FOR_EACH_ROW(row, rows) {
+    const REAL* grads, const REAL* saved, REAL* out, index_t rows, index_t length, index_t lanes) {
+    int group = (int)lanes;
+    FOR_EACH_ROW(row, rows, group) {
+        index_t own = row < rows ? length : 0;
         const REAL *g = grads + row * length, *y = saved + row * length;
         REAL *slope = out + row * length, sum = 0;
-        for (index_t k = LANE; k < length; k += 32) sum += g[k];
-        sum = warp_sum(sum);
-        for (index_t k = LANE; k < length; k += 32) slope[k] = g[k] - exp(y[k]) * sum;
+        for (index_t k = LANE_OF(group); k < own; k += group) sum += g[k];
+        sum = warp_sum(sum, group);
+        for (index_t k = LANE_OF(group); k < own; k += group) slope[k] = g[k] - exp(y[k]) * sum;
     }
 }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ._launch import launch, xp
+from ._launch import lanes_for, launch, xp
 from ._memory import arranged, dense, flat, plain
 
 
@@ -29,8 +29,8 @@ def _by_rows(name: str, axis: int, *arrays: Any) -> Any:
     out = xp().empty_like(rows[0])
     length = out.shape[-1]
     if out.size:
-        count = out.size // length
-        launch("activation", name, out.dtype, 32 * count, *rows, out, count, length)
+        count, lanes = out.size // length, lanes_for(length)
+        launch("activation", name, out.dtype, lanes * count, *rows, out, count, length, lanes)
     return xp().moveaxis(out, -1, axis)
 
 

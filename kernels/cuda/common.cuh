@@ -22,14 +22,14 @@ struct alignas(16) Pack {
 // Of the two the larger; NaN only where `b` is one and `a` is not: sums behind it bring NaN back anyway.
 __device__ __forceinline__ REAL larger(REAL a, REAL b) { return a < b ? b : a; }
 
-// The same in all lanes of the warp.
-__device__ __forceinline__ REAL warp_max(REAL value) {
-    for (int lanes = 16; lanes; lanes >>= 1) value = larger(value, __shfl_xor_sync(FULL_WARP, value, lanes));
+// The same in all lanes of the warp, or of each group of so many, a power of two.
+__device__ __forceinline__ REAL warp_max(REAL value, int group = 32) {
+    for (int lanes = group / 2; lanes; lanes >>= 1) value = larger(value, __shfl_xor_sync(FULL_WARP, value, lanes));
     return value;
 }
 template <class T>
-__device__ __forceinline__ T warp_sum(T value) {
-    for (int lanes = 16; lanes; lanes >>= 1) value += __shfl_xor_sync(FULL_WARP, value, lanes);
+__device__ __forceinline__ T warp_sum(T value, int group = 32) {
+    for (int lanes = group / 2; lanes; lanes >>= 1) value += __shfl_xor_sync(FULL_WARP, value, lanes);
     return value;
 }
 
@@ -51,15 +51,17 @@ __device__ __forceinline__ T block_sum(T value, T* place) {
 #endif
 #define NEGATIVE_INFINITY (-(REAL)INFINITY)
 
-// A warp goes from row to row of a (rows, length) matrix. All its lanes stay together: they exchange values.
-#define FOR_EACH_ROW(row, rows)                                                                      \
-    for (index_t row = ((index_t)blockIdx.x * blockDim.x + threadIdx.x) / 32; row < (rows);          \
-         row += (index_t)gridDim.x * blockDim.x / 32)
-#define LANE (threadIdx.x % 32)
+// Groups of lanes, a power of two of them, go from row to row of a (rows, length) matrix. All groups of a warp go
+// along while one of them has a row, since lanes exchange values: `row` may be behind the last.
+#define FOR_EACH_ROW(row, rows, group)                                                               \
+    for (index_t row = ((index_t)blockIdx.x * blockDim.x + threadIdx.x) / (group);                   \
+         row - (index_t)(threadIdx.x % 32 / (group)) < (rows);                                       \
+         row += (index_t)gridDim.x * blockDim.x / (group))
+#define LANE_OF(group) (threadIdx.x % (group))
 
-// The largest number of a row, in all lanes.
-__device__ __forceinline__ REAL peak_of(const REAL* x, index_t length) {
+// The largest number of a row, in all lanes of the group.
+__device__ __forceinline__ REAL peak_of(const REAL* x, index_t length, int group) {
     REAL peak = NEGATIVE_INFINITY;
-    for (index_t k = LANE; k < length; k += 32) peak = larger(peak, x[k]);
-    return warp_max(peak);
+    for (index_t k = LANE_OF(group); k < length; k += group) peak = larger(peak, x[k]);
+    return warp_max(peak, group);
 }

@@ -9,29 +9,30 @@ __device__ __forceinline__ void leave(double loss, double* parts, double* place)
     if (threadIdx.x == 0) parts[blockIdx.x] = loss;
 }
 
-// A warp for each row. `labels` or `shares`, the other is empty.
+// Some lanes of a warp for each row. `labels` or `shares`, the other is empty.
 __device__ __forceinline__ void cross_entropy(
     const REAL* logits, const index_t* labels, const REAL* shares, REAL* grads, double* parts, index_t rows,
-    index_t classes, REAL scale, double* place) {
+    index_t classes, int group, REAL scale, double* place) {
     double loss = 0;
-    FOR_EACH_ROW(row, rows) {
+    FOR_EACH_ROW(row, rows, group) {
+        index_t own = row < rows ? classes : 0;
         const REAL *x = logits + row * classes, *share = shares + row * classes;
-        REAL *slope = grads + row * classes, peak = peak_of(x, classes), sum = 0, weight = 0;
-        for (index_t k = LANE; k < classes; k += 32) {
+        REAL *slope = grads + row * classes, peak = peak_of(x, own, group), sum = 0, weight = 0;
+        for (index_t k = LANE_OF(group); k < own; k += group) {
             sum += slope[k] = exp(x[k] - peak);
             if (!labels) weight += share[k];
         }
-        sum = warp_sum(sum);
+        sum = warp_sum(sum, group);
         REAL shift = log(sum);
         if (labels) {
-            index_t label = labels[row];
-            for (index_t k = LANE; k < classes; k += 32) {
+            index_t label = own ? labels[row] : 0;
+            for (index_t k = LANE_OF(group); k < own; k += group) {
                 slope[k] = scale * (slope[k] / sum - (k == label ? (REAL)1 : (REAL)0));
                 if (k == label) loss += shift - (x[k] - peak);
             }
         } else {
-            weight = warp_sum(weight);
-            for (index_t k = LANE; k < classes; k += 32) {
+            weight = warp_sum(weight, group);
+            for (index_t k = LANE_OF(group); k < own; k += group) {
                 slope[k] = scale * (slope[k] * (weight / sum) - share[k]);
                 loss -= share[k] * (x[k] - peak - shift);
             }
@@ -42,16 +43,16 @@ __device__ __forceinline__ void cross_entropy(
 
 extern "C" __global__ void cross_entropy_of_labels(
     const REAL* logits, const index_t* labels, REAL* grads, double* parts, index_t rows, index_t classes,
-    REAL scale) {
+    index_t group, REAL scale) {
     __shared__ double place[THREADS / 32];
-    cross_entropy(logits, labels, logits, grads, parts, rows, classes, scale, place);
+    cross_entropy(logits, labels, logits, grads, parts, rows, classes, (int)group, scale, place);
 }
 
 extern "C" __global__ void cross_entropy_of_shares(
     const REAL* logits, const REAL* shares, REAL* grads, double* parts, index_t rows, index_t classes,
-    REAL scale) {
+    index_t group, REAL scale) {
     __shared__ double place[THREADS / 32];
-    cross_entropy(logits, nullptr, shares, grads, parts, rows, classes, scale, place);
+    cross_entropy(logits, nullptr, shares, grads, parts, rows, classes, (int)group, scale, place);
 }
 
 extern "C" __global__ void sigmoid_cross_entropy(

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from ._launch import grid_for, launch, xp
+from ._launch import grid_for, lanes_for, launch, xp
 from ._memory import arranged, cast, dense, flat, plain
 
 
@@ -25,7 +25,9 @@ def softmax_cross_entropy(logits, targets, scale):
     if targets.ndim == 1:
         targets = cast(targets, np.int64)
     rows, classes = logits.shape
-    return _run(name, 32 * rows, logits, (logits, targets, grad), (rows, classes), float(scale)), grad
+    lanes = lanes_for(classes)
+    sizes = rows, classes, lanes
+    return _run(name, lanes * rows, logits, (logits, targets, grad), sizes, float(scale)), grad
 
 
 def _elementwise(name, x, y, scale):

@@ -8,11 +8,11 @@ __device__ __forceinline__ void gather(
     const unsigned char* rows, unsigned char* out, const index_t* order, const index_t* position, index_t batch,
     index_t bytes) {
     index_t first = *position * batch, width = bytes / (index_t)sizeof(Word);
-    FOR_EACH_ROW(i, batch) {
+    FOR_EACH_ROW(i, batch, 32) {
         index_t row = order ? order[first + i] : first + i;
         const Word* from = (const Word*)(rows + row * bytes);
         Word* to = (Word*)(out + i * bytes);
-        for (index_t k = LANE; k < width; k += 32) to[k] = from[k];
+        for (index_t k = LANE_OF(32); k < width; k += 32) to[k] = from[k];
     }
 }
 

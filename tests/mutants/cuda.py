@@ -21,8 +21,8 @@ MUTANTS: list[Mutant] = [
         "kernels/cuda/common.cuh",
         EMULATED + "softmax",
         (
-            "for (int lanes = 16; lanes; lanes >>= 1) value +=",
-            "for (int lanes = 8; lanes; lanes >>= 1) value +=",
+            "for (int lanes = group / 2; lanes; lanes >>= 1) value +=",
+            "for (int lanes = group / 4; lanes; lanes >>= 1) value +=",
         ),
     ),
     *of(
@@ -44,8 +44,10 @@ MUTANTS: list[Mutant] = [
     *of(
         "kernels/cuda/norm.cu",
         EMULATED + "norm",
-        ("for (int warp = 0; warp < 8; warp++)", "for (int warp = 1; warp < 8; warp++)"),
-        ("(inv_std[c] * weight[c]) + bias[c];", "(inv_std[c] * weight[c]);"),
+        ("for (int half = step / 2; half; half /= 2)", "for (int half = step / 4; half; half /= 2)"),
+        ("* scale + shift;", "* scale;"),
+        ("index_t at = row + e * own.step;", "index_t at = row + e;"),
+        ("if (count > 0 && more.count > 0) {", "if (false) {"),
     ),
     *of(
         "kernels/cuda/random.cu",
