@@ -144,13 +144,13 @@ def measure(worker: Any, run: dict[str, Any], listed: list[str], budget: float, 
             break
         began = time.monotonic()
         reply = worker.do(item, deadline)
-        if "error" in reply and time.monotonic() >= deadline:  # it may have been cut short
+        if "error" not in reply:
+            run["results"][item] = reply["result"]
+        elif time.monotonic() < deadline:
+            run["failed"][item] = reply["error"]
+        else:  # it may have been cut short
             run["not reached"] = listed[number:]
             break
-        if "error" in reply:
-            run["failed"][item] = reply["error"]
-        else:
-            run["results"][item] = reply["result"]
         path.write_text(json.dumps(run, indent=1) + "\n")
         state = f"FAILED: {reply['error']}" if "error" in reply else "done"
         print(f"{item}: {state} ({time.monotonic() - began:.1f} s)", file=sys.stderr, flush=True)

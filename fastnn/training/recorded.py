@@ -259,8 +259,7 @@ def _numbers(optimizer: Any, group: Any, rates: list[float]) -> list[Any]:
 
 def _one_step(optimizer: Any, group: Any) -> tuple[int, Any]:
     """How many numbers the update of a group is told anew in each step, and their dtype."""
-    dtype = group.params[0].data.dtype if group.params else np.dtype(np.float32)
-    return np.size(_numbers(optimizer, group, [optimizer.lr])), dtype
+    return np.size(_numbers(optimizer, group, [optimizer.lr])), group.params[0].data.dtype
 
 
 def _leaves(model: Any) -> list[Any]:
