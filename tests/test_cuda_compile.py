@@ -26,7 +26,7 @@ MODULES = [(stem, real) for stem in STEMS for real in REALS if real == "float" o
 ARCHITECTURES = ("sm_80", "sm_90", "sm_100")
 ARCHITECTURE = "sm_90"  # here; of the others soak/test_cuda_architectures.py sees to it
 Compilations = dict[tuple[str, str, str], "Future[dict[str, Any]]"]
-PRODUCTS = re.compile("(forward|grad_input|grad_weight)_(small|medium|narrow|large)")
+PRODUCTS = re.compile("(forward|grad_input|grad_weight)_(slim|small|medium|narrow|large)")
 
 
 def most_registers(kernel: str, real: str) -> int:

@@ -2,7 +2,7 @@
 
 Both follow from the shape alone, so that results have the same bits on every GPU: the time of each choice is
 estimated with the figures of one GPU, and the least wins. The figures were fitted to times of an H200, of
-every choice for the products of the benchmarks' networks in float; they need only rank the choices.
+the choices for 56 products in float, most of the benchmarks' networks; they need only rank the choices.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ CODES = {None: 0, "relu": 1, "leaky_relu": 2, "sigmoid": 3, "tanh": 4, "gelu": 5
 MOST = 2**31 - 2**12
 
 _MULTIPROCESSORS = 132
-_LATENCY = 700  # cycles that a step over DEPTH terms waits for numbers, where no other block multiplies
-_BEGIN = 2500  # cycles of a kernel beside its blocks
-_LAUNCH = 3000  # cycles until a second kernel, which adds the parts, has begun and ended
+_LATENCY = 410  # cycles that a step over DEPTH terms waits for numbers, where no other block multiplies
+_BEGIN = 1900  # cycles of a kernel beside its blocks
+_LAUNCH = 3400  # cycles until a second kernel, which adds the parts, has begun and ended
 _PARTS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 264)
 
 
@@ -42,10 +42,11 @@ class Tile(NamedTuple):
 
 
 _TILES = (
-    Tile("large", 128, 64, 16, 128, 3300),
-    Tile("medium", 64, 64, 32, 62, 1700),
-    Tile("narrow", 128, 32, 32, 68, 2300),
-    Tile("small", 32, 32, 64, 20, 1150),
+    Tile("large", 128, 64, 16, 93, 3100),
+    Tile("medium", 64, 64, 32, 57, 1400),
+    Tile("narrow", 128, 32, 32, 50, 2500),
+    Tile("small", 32, 32, 64, 18, 920),
+    Tile("slim", 256, 8, 16, 61, 1000),
 )
 
 
@@ -78,13 +79,15 @@ def _candidates(
             each = -(-steps // wished)  # whole steps, so that parts begin on 16-byte boundaries
             each = max(1, min(each, MOST // depth)) if splits else each
             parts = -(-steps // each)
-            turns = -(-blocks * groups * parts // _MULTIPROCESSORS)  # blocks that a multiprocessor has
-            # two at a time, one of which multiplies while the other waits
+            # two blocks at a time, one of which multiplies while the other waits; at the end one may be alone
+            pairs, rest = divmod(blocks * groups * parts, 2 * _MULTIPROCESSORS)
+            single = rest if 0 < rest <= _MULTIPROCESSORS else 0
+            pairs += rest > single
             busy = tile.cycles * size / 4 * depth
-            step = max(turns * busy, -(-turns // 2) * (busy + _LATENCY))
-            cycles = _BEGIN + each * step + turns * tile.ends
+            step = pairs * max(2 * busy, busy + _LATENCY) + bool(single) * (busy + _LATENCY)
+            cycles = _BEGIN + each * step + (2 * pairs + bool(single)) * tile.ends
             if parts > 1:
-                cycles += _LAUNCH + parts * (_LATENCY / 8 + M * N * groups * size / 1000)
+                cycles += _LAUNCH + parts * (_LATENCY / 8 + M * N * groups * size / 3900)
             yield cycles, Plan(tile.name, blocks, each * depth, parts)
 
 
@@ -95,6 +98,13 @@ def pieces(count: int, width: int = 1) -> list[slice]:
     if not step:
         raise ValueError(f"an image of {width:,} pixels is more than a kernel can number, {MOST:,}")
     return [slice(first, min(first + step, count)) for first in range(0, max(count, 1), step)]
+
+
+@functools.lru_cache(1024)
+def divisor(by: int) -> int:
+    """What ``Divisor`` in ``divisor.cuh`` is made of: a factor, and above it by how many bits to shift."""
+    shift = 31 + (by - 1).bit_length()
+    return -(-(1 << shift) // by) | shift << 32
 
 
 def wide(*arrays: Any) -> bool:

@@ -19,7 +19,7 @@ template <class T>
 __device__ __forceinline__ void forward(PARAMETERS, Shared<T>& shared) {
     int Cg = (int)C / (int)groups, Og = (int)O / (int)groups, g = blockIdx.y, terms = (int)(KH * KW) * Cg;
     ByPixels<Windows<false>> left = {windows_over<false>(a, g, OH, OW, GIVEN), terms};
-    Finished end = {out + g * Og, O, bias ? bias + g * Og : nullptr, (int)code, O % 4 == 0 && Og % 4 == 0};
+    Finished end = {out, O, bias, (int)code, O % 4 == 0 && Og % 4 == 0, g * Og};
     product<T>(left, filters_of(b, g, terms, O, Og), end, (int)(N * OH * OW), Og, terms, shared);
 }
 
@@ -36,7 +36,7 @@ __device__ __forceinline__ void grad_input(PARAMETERS, Shared<T>& shared) {
          Divisor(sh, by_sh), Divisor(sw, by_sw), vectors},
         terms};
     TurnedFilters right = {b + g * Og, Cg, terms, O, Divisor(Og, channels), vectors};
-    Finished end = {out + g * Cg, C, nullptr, 0, C % 4 == 0 && Cg % 4 == 0};
+    Finished end = {out, C, nullptr, 0, C % 4 == 0 && Cg % 4 == 0, g * Cg};
     product<T>(left, right, end, (int)(N * H * W), Cg, terms, shared);
 }
 
@@ -50,21 +50,24 @@ __device__ __forceinline__ void grad_weight(PARAMETERS, Shared<T>& shared) {
     int terms = (int)(pixels - begin < chunk ? pixels - begin : chunk);
     REAL* own = out + (part + blockIdx.z) * (size + 1) * O;
     Gradients end;
-    end.out = own + g * Og, end.stride = O, end.bias = nullptr, end.code = 0;
-    end.vectors = O % 4 == 0 && Og % 4 == 0;
-    end.sums = (parts > 1 ? own + size * O : sums) + g * Og;
+    end.out = own, end.stride = O, end.bias = nullptr, end.code = 0;
+    end.vectors = O % 4 == 0 && Og % 4 == 0, end.first = g * Og;
+    end.sums = parts > 1 ? own + size * O : sums;
     ByTaps<Windows<false>> left = {windows_over<false>(a, g, OH, OW, GIVEN), (int)size, (int)begin, terms};
     product<T>(left, filters_of(b + begin * O, g, terms, O, Og), end, (int)size, Og, terms, shared);
 }
 
+PRODUCT(forward_slim, forward, Slim)
 PRODUCT(forward_small, forward, Small)
 PRODUCT(forward_medium, forward, Medium)
 PRODUCT(forward_narrow, forward, Narrow)
 PRODUCT(forward_large, forward, Large)
+PRODUCT(grad_input_slim, grad_input, Slim)
 PRODUCT(grad_input_small, grad_input, Small)
 PRODUCT(grad_input_medium, grad_input, Medium)
 PRODUCT(grad_input_narrow, grad_input, Narrow)
 PRODUCT(grad_input_large, grad_input, Large)
+PRODUCT(grad_weight_slim, grad_weight, Slim)
 PRODUCT(grad_weight_small, grad_weight, Small)
 PRODUCT(grad_weight_medium, grad_weight, Medium)
 PRODUCT(grad_weight_narrow, grad_weight, Narrow)

@@ -1,5 +1,5 @@
 // What the kernels of conv.cu and conv_pool.cu are told. A block's group is blockIdx.y, its part of the reduction
-// blockIdx.z. Each divisor comes as conv.py packs it.
+// blockIdx.z. Each divisor comes as _products.py packs it.
 #pragma once
 
 // x (N, H, W, C), out (N, OH, OW, O), filters (KH, KW, C / groups, O). `rows`, `columns`: divisors by those of the

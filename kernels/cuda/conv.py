@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import functools
 from typing import Any
 
 from fastnn.kernels.reference._shared import output_shape
 
 from ._launch import launch, xp
 from ._memory import deliver, empty_nchw, fillable, nhwc, plain
-from ._products import CODES, add_parts, pieces, plan, wide
+from ._products import CODES, add_parts, divisor, pieces, plan, wide
 from .precision import stem_for
 
 
@@ -24,13 +23,6 @@ def count_windows(
     """[OH, OW] for images of `image` pixels."""
     axes = zip(image, kernel_size, stride, padding, dilation, strict=True)
     return [output_shape(*axis) for axis in axes]
-
-
-@functools.lru_cache(1024)
-def _divisor(by: int) -> int:
-    """What ``Divisor`` in ``windows.cuh`` is made of: a factor, and above it by how many bits to shift."""
-    shift = 31 + (by - 1).bit_length()
-    return -(-(1 << shift) // by) | shift << 32
 
 
 class Shapes:
@@ -49,7 +41,7 @@ class Shapes:
     def of(self, count: int, grid: tuple[int, int], channels: int) -> tuple:
         """For `count` images, windows over such a `grid` of pixels, and so many `channels` of a group."""
         shapes = (count, self.H, self.W, self.C, *self.size, self.O, self.KH, self.KW)
-        divisors = [_divisor(by) for by in (*grid, channels, self.KW, *self._windows[:2])]
+        divisors = [divisor(by) for by in (*grid, channels, self.KW, *self._windows[:2])]
         return (*shapes, *self._windows, self.groups, *divisors)
 
 

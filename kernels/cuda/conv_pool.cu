@@ -28,7 +28,7 @@ struct Pooled {
         int window = m / 4, px, py, number[4];
         rows(columns(window, px), py);
         Quad more = {}, best[1];
-        if (finished.bias) more = load(finished.bias + n, count, finished.vectors);
+        if (finished.bias) more = load(finished.bias + finished.first + n, count, finished.vectors);
 #pragma unroll
         for (int e = 0; e < 4; e++) {
             int winner = 0;
@@ -44,7 +44,7 @@ struct Pooled {
         Finished end = finished;
         end.bias = nullptr;
         end(window, n, best, count);
-        int* at = indices + window * finished.stride + n;
+        int* at = indices + window * finished.stride + finished.first + n;
         if (finished.vectors && count >= 4) {
             *(Four*)at = {{number[0], number[1], number[2], number[3]}};
             return;
@@ -60,11 +60,12 @@ __device__ __forceinline__ void forward(PARAMETERS, Shared<T>& shared) {
     int Cg = (int)C / (int)groups, Og = (int)O / (int)groups, g = blockIdx.y, terms = (int)(KH * KW) * Cg;
     bool vectors = O % 4 == 0 && Og % 4 == 0;
     ByPixels<Windows<false, true>> left = {windows_over<true>(x, g, OH / 2, OW / 2, GIVEN), terms};
-    Finished finished = {out + g * Og, O, bias ? bias + g * Og : nullptr, (int)code, vectors};
-    Pooled end = {finished, indices + g * Og, (int)OW, Divisor(OH / 2, rows), Divisor(OW / 2, columns)};
+    Finished finished = {out, O, bias, (int)code, vectors, g * Og};
+    Pooled end = {finished, indices, (int)OW, Divisor(OH / 2, rows), Divisor(OW / 2, columns)};
     product<T>(left, filters_of(filters, g, terms, O, Og), end, left.windows.pixels, Og, terms, shared);
 }
 
+PRODUCT(forward_slim, forward, Slim)
 PRODUCT(forward_small, forward, Small)
 PRODUCT(forward_medium, forward, Medium)
 PRODUCT(forward_narrow, forward, Narrow)

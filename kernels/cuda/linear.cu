@@ -50,14 +50,17 @@ __device__ __forceinline__ void grad_weight(PARAMETERS, Shared<T>& shared) {
     product<T>(left, right, end, M, N, part.terms, shared);
 }
 
+PRODUCT(forward_slim, forward, Slim)
 PRODUCT(forward_small, forward, Small)
 PRODUCT(forward_medium, forward, Medium)
 PRODUCT(forward_narrow, forward, Narrow)
 PRODUCT(forward_large, forward, Large)
+PRODUCT(grad_input_slim, grad_input, Slim)
 PRODUCT(grad_input_small, grad_input, Small)
 PRODUCT(grad_input_medium, grad_input, Medium)
 PRODUCT(grad_input_narrow, grad_input, Narrow)
 PRODUCT(grad_input_large, grad_input, Large)
+PRODUCT(grad_weight_slim, grad_weight, Slim)
 PRODUCT(grad_weight_small, grad_weight, Small)
 PRODUCT(grad_weight_medium, grad_weight, Medium)
 PRODUCT(grad_weight_narrow, grad_weight, Narrow)

@@ -52,7 +52,8 @@ struct Columns {
     }
 };
 
-// Rows of C, finished by a bias and an activation.
+// Rows of C, finished by a bias and an activation; column 0 goes to column `first` of `out`: added here, behind the
+// product, which has no registers for more addresses.
 struct Finished {
     static constexpr int UNIT = 1;
     static constexpr bool SUMS = false;
@@ -61,8 +62,10 @@ struct Finished {
     const REAL* bias;  // null: none
     int code;
     bool vectors;
+    int first = 0;
     __device__ __forceinline__ void operator()(int m, int n, const Quad (&rows)[1], int count) const {
         Quad quad = rows[0];
+        n += first;
         if (bias) {
             Quad more = load(bias + n, count, vectors);
             for (int e = 0; e < 4; e++) quad.v[e] += more.v[e];
@@ -83,5 +86,5 @@ struct Finished {
 struct Gradients : Finished {
     static constexpr bool SUMS = true;
     REAL* sums;
-    __device__ __forceinline__ void sum(int n, REAL value) const { sums[n] = value; }
+    __device__ __forceinline__ void sum(int n, REAL value) const { sums[first + n] = value; }
 };

@@ -2,20 +2,31 @@
 // reads and writes 16 bytes at once; neighbouring threads for neighbouring channels. Gradients are gathered: a pixel
 // looks at the windows that may hold it, in one order.
 #include "common.cuh"
+#include "divisor.cuh"
+
+struct LongDivisor {
+    index_t by;
+    __device__ __forceinline__ LongDivisor(index_t by, index_t) : by(by) {}
+    __device__ __forceinline__ index_t operator()(index_t n, int& rest) const {
+        rest = (int)(n % by);
+        return n / by;
+    }
+};
 
 // WIDE: an array has more numbers than 32 bits count. Then a thread has one.
-template <class I, int V>
+template <class I, class D, int V>
 struct Kind {
     typedef I Index;
+    typedef D By;
     static constexpr int WIDTH = V;
 };
 #define FOR_KIND(function, ...)                                     \
     if (wide)                                                       \
-        function(Kind<index_t, 1>(), __VA_ARGS__);                  \
+        function(Kind<index_t, LongDivisor, 1>(), __VA_ARGS__);                  \
     else if (C % 4 == 0)                                            \
-        function(Kind<unsigned, 4>(), __VA_ARGS__);                 \
+        function(Kind<unsigned, Divisor, 4>(), __VA_ARGS__);                 \
     else                                                            \
-        function(Kind<unsigned, 1>(), __VA_ARGS__)
+        function(Kind<unsigned, Divisor, 1>(), __VA_ARGS__)
 
 template <class T, int V>
 struct alignas(sizeof(T) * V < 16 ? sizeof(T) * V : 16) Few {
@@ -30,21 +41,24 @@ __device__ __forceinline__ const Few<T, V>& few(const T* at) {
 #define FOR_EACH_PLACE(rows, columns)                                                                        \
     constexpr int V = K::WIDTH;                                                                              \
     typedef typename K::Index I;                                                                             \
-    I packs = (I)(C / V), count = (I)N * (I)(rows) * (I)(columns) * packs, all = (I)gridDim.x * blockDim.x;  \
+    typename K::By by_packs(C / V, packs), by_columns(columns, across), by_rows(rows, down);                 \
+    I count = (I)N * (I)(rows) * (I)(columns) * (I)(C / V), all = (I)gridDim.x * blockDim.x;                 \
     for (I i = (I)blockIdx.x * blockDim.x + threadIdx.x; i < count; i += all)
-#define PLACE(rows, columns)                                                                                 \
-    I pixel = i / packs, line = pixel / (I)(columns), n = line / (I)(rows), c = (i - pixel * packs) * V;     \
-    int x = (int)(pixel - line * (I)(columns)), y = (int)(line - n * (I)(rows))
+#define PLACE                                                                                                \
+    int x, y, pack;                                                                                          \
+    I n = by_rows(by_columns(by_packs(i, pack), x), y), c = (I)pack * V
 
+// The divisors: by the packs of channels of a pixel, by the pixels of the results' grid across and down, by strides.
 #define WINDOWS                                                                                              \
     index_t N, index_t H, index_t W, index_t C, index_t OH, index_t OW, index_t KH, index_t KW, index_t sh,  \
-        index_t sw, index_t ph, index_t pw
-#define GIVEN N, H, W, C, OH, OW, KH, KW, sh, sw, ph, pw
+        index_t sw, index_t ph, index_t pw, index_t packs, index_t across, index_t down, index_t by_sh,      \
+        index_t by_sw
+#define GIVEN N, H, W, C, OH, OW, KH, KW, sh, sw, ph, pw, packs, across, down, by_sh, by_sw
 
 template <class K>
 __device__ __forceinline__ void max_of(K, const REAL* in, REAL* out, int* indices, WINDOWS, int dh, int dw) {
     FOR_EACH_PLACE(OH, OW) {
-        PLACE(OH, OW);
+        PLACE;
         const REAL* image = in + n * (I)H * (I)W * (I)C + c;
         Few<REAL, V> best;
         Few<int, V> where;
@@ -75,10 +89,10 @@ extern "C" __global__ void max_pool(
 // Which windows along an axis may hold a pixel: first ... last.
 struct Holders {
     int first, last;
-    __device__ __forceinline__ Holders(int pixel, int windows, int span, int stride, int padding) {
-        int end = pixel + padding;
-        first = end < span ? 0 : (end - span) / stride + 1;
-        last = end / stride < windows ? end / stride : windows - 1;
+    __device__ __forceinline__ Holders(int pixel, int windows, int span, const Divisor& by_stride, int padding) {
+        int end = pixel + padding, rest, until = by_stride(end, rest);
+        first = end < span ? 0 : by_stride(end - span, rest) + 1;
+        last = until < windows ? until : windows - 1;
     }
 };
 
@@ -86,8 +100,9 @@ template <class K>
 __device__ __forceinline__ void max_gradients(
     K, const REAL* grads, const int* indices, REAL* out, WINDOWS, int dh, int dw) {
     FOR_EACH_PLACE(H, W) {
-        PLACE(H, W);
-        Holders above(y, OH, dh * ((int)KH - 1) + 1, sh, ph), before(x, OW, dw * ((int)KW - 1) + 1, sw, pw);
+        PLACE;
+        Holders above(y, OH, dh * ((int)KH - 1) + 1, Divisor(sh, by_sh), ph);
+        Holders before(x, OW, dw * ((int)KW - 1) + 1, Divisor(sw, by_sw), pw);
         Few<REAL, V> sum = {};
         for (int oy = above.first; oy <= above.last; oy++)
             for (int ox = before.first; ox <= before.last; ox++) {
@@ -140,7 +155,7 @@ struct Window {
 template <class K>
 __device__ __forceinline__ void average_of(K, const REAL* in, REAL* out, WINDOWS, bool pads) {
     FOR_EACH_PLACE(OH, OW) {
-        PLACE(OH, OW);
+        PLACE;
         Window rows(y, KH, sh, ph, H, pads), columns(x, KW, sw, pw, W, pads);
         Few<REAL, V> sum = {};
         for (int row = rows.first; row < rows.last; row++)
@@ -160,8 +175,8 @@ extern "C" __global__ void avg_pool(const REAL* in, REAL* out, WINDOWS, index_t 
 template <class K>
 __device__ __forceinline__ void average_gradients(K, const REAL* grads, REAL* out, WINDOWS, bool pads) {
     FOR_EACH_PLACE(H, W) {
-        PLACE(H, W);
-        Holders above(y, OH, KH, sh, ph), before(x, OW, KW, sw, pw);
+        PLACE;
+        Holders above(y, OH, KH, Divisor(sh, by_sh), ph), before(x, OW, KW, Divisor(sw, by_sw), pw);
         Few<REAL, V> sum = {};
         for (int oy = above.first; oy <= above.last; oy++)
             for (int ox = before.first; ox <= before.last; ox++) {

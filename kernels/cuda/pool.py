@@ -9,7 +9,7 @@ from fastnn.kernels.reference._shared import pooled_shape
 from . import _products
 from ._launch import launch
 from ._memory import cast, empty_nchw, nhwc, plain
-from ._products import wide
+from ._products import divisor, wide
 
 _THREADS = 1 << 16  # that keep a GPU busy
 
@@ -19,14 +19,25 @@ def _threads(out) -> int:
     return out.size // 4 if out.shape[1] % 4 == 0 and out.size <= _products.MOST else out.size
 
 
+def _sizes(x, out, results, kernel_size, stride, padding) -> tuple:
+    """What kernels are told of windows over `x`, whose results are `out`, where each thread has one of
+    `results`.
+    """
+    (N, C, H, W), (OH, OW), large = x.shape, out.shape[2:], wide(x, out)
+    packs = C // 4 if C % 4 == 0 and not large else C
+    divisors = [divisor(max(by, 1)) for by in (packs, *reversed(results.shape[2:]), *stride)]
+    return N, H, W, C, OH, OW, *kernel_size, *stride, *padding, *divisors
+
+
 def max_pool2d(x, kernel_size, stride, padding, dilation, ceil_mode):
     N, C, H, W = x.shape
     OH = pooled_shape(H, kernel_size[0], stride[0], padding[0], dilation[0], ceil_mode)
     OW = pooled_shape(W, kernel_size[1], stride[1], padding[1], dilation[1], ceil_mode)
     memory, out = empty_nchw(N, C, OH, OW, x.dtype)
     where, indices = empty_nchw(N, C, OH, OW, np.int32)
-    sizes = (N, H, W, C, OH, OW, *kernel_size, *stride, *padding, *dilation, wide(x, out))
-    launch("pool", "max_pool", x.dtype, _threads(out), nhwc(x), memory, where, *sizes)
+    sizes = _sizes(x, out, out, kernel_size, stride, padding)
+    arrays = nhwc(x), memory, where
+    launch("pool", "max_pool", x.dtype, _threads(out), *arrays, *sizes, *dilation, wide(x, out))
     return out, indices
 
 
@@ -37,8 +48,9 @@ def max_pool2d_backward(grad, indices, input_shape, pooling=None):
     arrays, (OH, OW) = (nhwc(grad), where, memory), grad.shape[2:]
     if pooling is not None:
         kernel_size, stride, padding, dilation = pooling[:4]
-        sizes = (N, H, W, C, OH, OW, *kernel_size, *stride, *padding, *dilation, wide(grad, out))
-        launch("pool", "max_pool_backward", grad.dtype, _threads(out), *arrays, *sizes)
+        sizes = _sizes(out, grad, out, kernel_size, stride, padding)
+        rest = *dilation, wide(grad, out)
+        launch("pool", "max_pool_backward", grad.dtype, _threads(out), *arrays, *sizes, *rest)
     elif out.size:
         band = -(-H * W // max(1, min(H * W, _THREADS // (N * C))))
         bands = -(-H * W // band)
@@ -47,24 +59,20 @@ def max_pool2d_backward(grad, indices, input_shape, pooling=None):
     return out
 
 
-def _average_sizes(shape, kernel_size, stride, padding, ceil_mode):
-    N, C, H, W = shape
+def avg_pool2d(x, kernel_size, stride, padding, ceil_mode, count_include_pad):
+    N, C, H, W = x.shape
     OH = pooled_shape(H, kernel_size[0], stride[0], padding[0], 1, ceil_mode)
     OW = pooled_shape(W, kernel_size[1], stride[1], padding[1], 1, ceil_mode)
-    return N, H, W, C, OH, OW
-
-
-def avg_pool2d(x, kernel_size, stride, padding, ceil_mode, count_include_pad):
-    sizes = _average_sizes(x.shape, kernel_size, stride, padding, ceil_mode)
-    memory, out = empty_nchw(*x.shape[:2], *sizes[4:], x.dtype)
-    geometry = (*kernel_size, *stride, *padding, count_include_pad, wide(x, out))
-    launch("pool", "avg_pool", x.dtype, _threads(out), nhwc(x), memory, *sizes, *geometry)
+    memory, out = empty_nchw(N, C, OH, OW, x.dtype)
+    sizes = _sizes(x, out, out, kernel_size, stride, padding)
+    arrays = nhwc(x), memory
+    launch("pool", "avg_pool", x.dtype, _threads(out), *arrays, *sizes, count_include_pad, wide(x, out))
     return out
 
 
 def avg_pool2d_backward(grad, input_shape, kernel_size, stride, padding, ceil_mode, count_include_pad):
     memory, out = empty_nchw(*input_shape, grad.dtype)
-    sizes = _average_sizes(input_shape, kernel_size, stride, padding, ceil_mode)
-    geometry = (*kernel_size, *stride, *padding, count_include_pad, wide(grad, out))
-    launch("pool", "avg_pool_backward", grad.dtype, _threads(out), nhwc(grad), memory, *sizes, *geometry)
+    sizes = _sizes(out, grad, out, kernel_size, stride, padding)
+    rest = count_include_pad, wide(grad, out)
+    launch("pool", "avg_pool_backward", grad.dtype, _threads(out), nhwc(grad), memory, *sizes, *rest)
     return out

@@ -6,8 +6,8 @@
 //                 |  x   |                    the other half of shared memory: [term][row], [term][column].
 //                 | T::N |
 //                 +------+                    Each of its 8 warps multiplies a piece of 32 rows and 32 or 64
-//   +-------+     +------+                    columns. Where a tile is less than 8 pieces, several warps have the
-//   | T::M  |     | 32 x |  a warp's piece    same piece, each with its own slice of the DEPTH terms:
+//   +-------+     +------+                    columns, or 128 and 8. Where a tile is less than 8 pieces, several
+//   | T::M  |     | 32 x |  a warp's piece    warps have the same, each with its own slice of the DEPTH terms:
 //   |   x   |     | 32.. |  of the tile
 //   | DEPTH |     +------+                        terms:  | slice 0 | slice 1 | slice 0 | slice 1 | ...
 //   +-------+     T::M x T::N                             <------ DEPTH ----->
@@ -17,57 +17,50 @@
 // which, and multiply. Where that leaves too few blocks, blockIdx.z cuts the terms into parts, each with a result of
 // its own, which add_parts.cuh adds in order.
 //
-// Shared memory has 32 banks. A row of terms is 8 numbers longer than the tile, and row k is stored with the groups
-// of 8 of its columns exchanged (`place`): then all of these are free of conflicts: threads that write 4 x 8 numbers
-// across the rows, threads that write 4 in a row, those that read 4 in a row and, on tensor cores, 8 x 4 across.
+// Shared memory has 32 banks. A row of terms is 8 numbers longer than the tile, and every fourth 8 more (`place`):
+// then all of these are free of conflicts: threads that write 4 x 8 numbers across the rows, threads that write 4 in a
+// row, those that read 4 in a row and, on tensor cores, 8 x 4 across. And where a number lies is a sum of the term's
+// place and the row's, so that a loop over terms, unrolled, computes no address.
 #pragma once
+#include "fma.cuh"
+#ifdef TENSOR
+#include "tensor.cuh"
+#else
+typedef Fma Fastest;
+#endif
 
 #define THREADS 256
 #define WARPS 8
 
-struct alignas(16) Quad {
-    REAL v[4];
-};
-
-// WARPS_M x WARPS_N pieces of 32 x (8 * COLUMNS).
-template <int WARPS_M, int WARPS_N, int COLUMNS, int DEPTH_>
+// WARPS_M x WARPS_N pieces of ROWS x COLUMNS, which warps multiply by `By`.
+template <class By_, int WARPS_M, int WARPS_N, int ROWS, int COLUMNS, int DEPTH_>
 struct Tile {
+    typedef By_ By;
     static constexpr int PIECES_M = WARPS_M, PIECES = WARPS_M * WARPS_N, SLICES = WARPS / PIECES;
-    static constexpr int PIECE_N = 8 * COLUMNS, M = 32 * WARPS_M, N = PIECE_N * WARPS_N;
+    static constexpr int PIECE_M = ROWS, PIECE_N = COLUMNS, M = ROWS * WARPS_M, N = COLUMNS * WARPS_N;
     static constexpr int DEPTH = DEPTH_, SLICE = DEPTH / SLICES;
-    static constexpr int BLOCKS = COLUMNS / 2;  // of 4 x 4 numbers that a thread has
+    static constexpr int BLOCKS = ROWS * COLUMNS / 512;  // of 4 x 4 numbers that a thread has
     typedef REAL Sums[BLOCKS][4][4];
 };
 
 // The tiles, by the names that _products.py has for them. For double half as deep, and 4 columns fewer a thread.
+// Tensor cores multiply by 16 columns at least, so the tile of 8 does without.
 #define TERMS(floats) ((floats) * 4 / (int)sizeof(REAL))
-typedef Tile<1, 1, 4, TERMS(64)> Small;   // 32 x 32
-typedef Tile<2, 2, 4, TERMS(32)> Medium;  // 64 x 64
-typedef Tile<4, 1, 4, TERMS(32)> Narrow;  // 128 x 32
-typedef Tile<4, sizeof(REAL) == 4 ? 1 : 2, sizeof(REAL) == 4 ? 8 : 4, TERMS(16)> Large;  // 128 x 64
+typedef Tile<Fma, 2, 1, 128, 8, TERMS(16)> Slim;        // 256 x 8
+typedef Tile<Fastest, 1, 1, 32, 32, TERMS(64)> Small;   // 32 x 32
+typedef Tile<Fastest, 2, 2, 32, 32, TERMS(32)> Medium;  // 64 x 64
+typedef Tile<Fastest, 4, 1, 32, 32, TERMS(32)> Narrow;  // 128 x 32
+typedef Tile<Fastest, 4, sizeof(REAL) == 4 ? 1 : 2, 32, sizeof(REAL) == 4 ? 64 : 32, TERMS(16)> Large;  // 128 x 64
 
-#define PITCH(length) ((length) + 8)
 #define ROUND (32768 / THREADS / (int)sizeof(Quad))  // quads of a thread that are added up at once
 
 template <class T>
 union Shared {
     struct {
-        alignas(16) REAL a[2][T::DEPTH * PITCH(T::M)], b[2][T::DEPTH * PITCH(T::N)];
+        alignas(16) REAL a[2][place<T::M>(T::DEPTH, 0)], b[2][place<T::N>(T::DEPTH, 0)];
     };
     Quad sums[ROUND][THREADS];
 };
-
-// Where number i of term k lies.
-template <int LENGTH>
-__device__ __forceinline__ int place(int k, int i) {
-    return k * PITCH(LENGTH) + (i ^ (k >> 2 & 3) << 3);
-}
-
-#ifdef TENSOR
-#include "tensor.cuh"
-#else
-#include "fma.cuh"
-#endif
 
 // A thread's share of the LENGTH x DEPTH numbers of an operand, in quads. An operand X says
 //     X::ALONG_K                 whether neighbours in k are neighbours in memory, or neighbours in i
@@ -75,7 +68,7 @@ __device__ __forceinline__ int place(int k, int i) {
 //                                from term `first` on
 //     Quad read(place, k)        of the row, terms first + k ... first + k + 3 (of the rows, term first + k); 0 for a
 //                                term that does not exist, anything for such a row
-template <class X, int LENGTH, int DEPTH, bool SUM>
+template <class X, class By, int LENGTH, int DEPTH, bool SUM>
 struct Loader {
     static constexpr int QUADS = LENGTH * DEPTH / 4, COUNT = (QUADS + THREADS - 1) / THREADS;
     // Along k 4 threads read 64 bytes of a row, others the rows behind; their next quads are STEP rows further, and at
@@ -95,13 +88,12 @@ struct Loader {
 #pragma unroll
         for (int p = 0; p < PLACES; p++) places[p] = x.place(m0 + row + p * STEP, term);
     }
-    // Quad j is that many terms after the first, and that many places in shared memory (rows of 16 terms and every
-    // STEP rows are exchanged alike).
+    // Quad j is that many terms after the first, and that many places in shared memory.
     static __device__ __forceinline__ constexpr int terms(int j) {
         return X::ALONG_K ? j * STEP / LENGTH * GROUP * 4 : j;
     }
     static __device__ __forceinline__ constexpr int spots(int j) {
-        return terms(j) * PITCH(LENGTH) + (X::ALONG_K ? j * STEP % LENGTH : 0);
+        return place<LENGTH>(terms(j), X::ALONG_K ? j * STEP % LENGTH : 0);
     }
     static __device__ __forceinline__ bool mine(int j) {
         return QUADS % THREADS == 0 || (int)threadIdx.x + j * THREADS < QUADS;
@@ -116,11 +108,11 @@ struct Loader {
         for (int j = 0; j < COUNT; j++) {
             if (!mine(j)) continue;
             REAL* at = shared + spot + spots(j);
-            Quad quad = rounded(held[j]);
+            Quad quad = By::rounded(held[j]);
             if (SUM)
                 for (int e = 0; e < 4; e++) total.v[e] += held[j].v[e];
             if (X::ALONG_K)
-                for (int e = 0; e < 4; e++) at[e * PITCH(LENGTH)] = quad.v[e];
+                for (int e = 0; e < 4; e++) at[place<LENGTH>(e, 0)] = quad.v[e];
             else
                 *(Quad*)at = quad;
         }
@@ -133,7 +125,7 @@ __device__ __forceinline__ void finish(
     const End& end, const typename T::Sums& sums, int m0, int n0, int M, int N, Shared<T>& shared) {
     constexpr int TOGETHER = THREADS / T::SLICES;  // threads of a slice
     int slice = threadIdx.x / TOGETHER, thread = threadIdx.x % TOGETHER, warp = thread / 32, lane = thread % 32;
-    m0 += warp % T::PIECES_M * 32, n0 += warp / T::PIECES_M * T::PIECE_N;
+    m0 += warp % T::PIECES_M * T::PIECE_M, n0 += warp / T::PIECES_M * T::PIECE_N;
 #pragma unroll
     for (int first = 0; first < T::BLOCKS * 4; first += ROUND) {
 #pragma unroll
@@ -155,7 +147,9 @@ __device__ __forceinline__ void finish(
                     for (int e = 0; e < 4; e++) rows[r].v[e] += more.v[e];
                 }
             }
-            int block = (first + q) / 4, m = m0 + row_of(block, lane) + q % 4, n = n0 + column_of(block, lane);
+            int block = (first + q) / 4;
+            int m = m0 + T::By::template row_of<T>(block, lane) + q % 4;
+            int n = n0 + T::By::template column_of<T>(block, lane);
             if (m < M && n < N) end(m, n, rows, N - n);
         }
         __syncthreads();
@@ -179,8 +173,8 @@ __device__ __forceinline__ void product(
     const A& a, const B& b, const End& end, int M, int N, int terms, Shared<T>& shared) {
     int across = (N + T::N - 1) / T::N;  // neighbouring blocks share rows of A, mostly the larger operand
     int m0 = (int)(blockIdx.x / across) * T::M, n0 = (int)(blockIdx.x % across) * T::N;
-    Loader<A, T::M, T::DEPTH, false> left(a, m0);
-    Loader<B, T::N, T::DEPTH, End::SUMS> right(b, n0);
+    Loader<A, typename T::By, T::M, T::DEPTH, false> left(a, m0);
+    Loader<B, typename T::By, T::N, T::DEPTH, End::SUMS> right(b, n0);
     typename T::Sums sums = {};
     int now = 0;
     left.fetch(0), right.fetch(0);
@@ -188,11 +182,11 @@ __device__ __forceinline__ void product(
     __syncthreads();
     for (int k = T::DEPTH; k < terms; k += T::DEPTH, now ^= 1) {
         right.fetch(k), left.fetch(k);
-        multiply<T>(shared.a[now], shared.b[now], sums);
+        T::By::template multiply<T>(shared.a[now], shared.b[now], sums);
         left.store(shared.a[now ^ 1]), right.store(shared.b[now ^ 1]);
         __syncthreads();
     }
-    multiply<T>(shared.a[now], shared.b[now], sums);
+    T::By::template multiply<T>(shared.a[now], shared.b[now], sums);
     __syncthreads();
     finish<T>(end, sums, m0, n0, M, N, shared);
     if constexpr (End::SUMS)

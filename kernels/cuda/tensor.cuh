@@ -6,18 +6,17 @@
 //     of C  (g, 2 t) (g, 2 t + 1) (g + 8, 2 t) (g + 8, 2 t + 1)
 // Which rows of the piece are the 16 of an mma, and which columns its 8, is free. So that each lane has blocks of
 // 4 x 4 neighbours, and reads its numbers of A as one Quad and of B as one pair: rows g and g + 8 of mma number m
-// are rows 4 g + 2 m and 4 g + 2 m + 1 of the piece, m = 0, 1; column i of mma number n is column 16 (n / 2) + 2 i + n % 2.
+// are rows 4 g + 2 m and 4 g + 2 m + 1 of the piece, m = 0, 1; column i of mma number n is column
+// 16 (n / 2) + 2 i + n % 2.
 #pragma once
-
-__device__ __forceinline__ int row_of(int, int lane) { return lane / 4 * 4; }
-__device__ __forceinline__ int column_of(int block, int lane) { return block * 16 + lane % 4 * 4; }
+#include "quad.cuh"
 
 struct alignas(8) Two {
     float v[2];
 };
 
 #ifdef __CUDACC_RTC__
-__device__ __forceinline__ float rounded(float x) {
+__device__ __forceinline__ float to_tf32(float x) {
     unsigned bits;
     asm("cvt.rna.tf32.f32 %0, %1;" : "=r"(bits) : "f"(x));
     return __uint_as_float(bits);
@@ -31,7 +30,7 @@ __device__ __forceinline__ void mma(
           "r"(__float_as_uint(a[3])), "r"(__float_as_uint(b[0])), "r"(__float_as_uint(b[1])));
 }
 #else  // the same without such hardware
-__device__ __forceinline__ float rounded(float x) {
+__device__ __forceinline__ float to_tf32(float x) {
     unsigned bits;
     memcpy(&bits, &x, 4);
     if ((bits & 0x7f800000) != 0x7f800000) bits = (bits + 0x1000) & ~0x1fffu;  // to the nearest, halves away from 0
@@ -57,33 +56,46 @@ __device__ __forceinline__ void mma(
 }
 #endif
 
-__device__ __forceinline__ Quad rounded(const Quad& quad) {
-    return {{rounded(quad.v[0]), rounded(quad.v[1]), rounded(quad.v[2]), rounded(quad.v[3])}};
-}
+struct Tensor {
+    template <class T>
+    static __device__ __forceinline__ int row_of(int, int lane) {
+        return lane / 4 * 4;
+    }
+    template <class T>
+    static __device__ __forceinline__ int column_of(int block, int lane) {
+        return block * 16 + lane % 4 * 4;
+    }
+    static __device__ __forceinline__ Quad rounded(const Quad& quad) {
+        return {{to_tf32(quad.v[0]), to_tf32(quad.v[1]), to_tf32(quad.v[2]), to_tf32(quad.v[3])}};
+    }
 
-template <class T>
-__device__ __forceinline__ void multiply(const REAL* a, const REAL* b, typename T::Sums& sums) {
-    int warp = threadIdx.x / 32, lane = threadIdx.x % 32, piece = warp % T::PIECES;
-    int first = warp / T::PIECES * T::SLICE + lane % 4;
-    int row = piece % T::PIECES_M * 32 + row_of(0, lane), column = piece / T::PIECES_M * T::PIECE_N + lane / 4 * 2;
+    template <class T>
+    static __device__ __forceinline__ void multiply(const REAL* a, const REAL* b, typename T::Sums& sums) {
+        int warp = threadIdx.x / 32, lane = threadIdx.x % 32, piece = warp % T::PIECES;
+        int first = warp / T::PIECES * T::SLICE;
+        a += place<T::M>(first, piece % T::PIECES_M * T::PIECE_M + row_of<T>(0, lane)) + place<T::M>(1, 0) * (lane % 4);
+        b += place<T::N>(first, piece / T::PIECES_M * T::PIECE_N + lane / 4 * 2) + place<T::N>(1, 0) * (lane % 4);
 #pragma unroll
-    for (int k = 0; k < T::SLICE; k += 8) {
-        Quad near = *(const Quad*)(a + place<T::M>(first + k, row));
-        Quad far = *(const Quad*)(a + place<T::M>(first + k + 4, row));
-        float left[2][4] = {{near.v[0], near.v[1], far.v[0], far.v[1]}, {near.v[2], near.v[3], far.v[2], far.v[3]}};
+        for (int k = 0; k < T::SLICE; k += 8) {
+            Quad near = *(const Quad*)(a + place<T::M>(k, 0));
+            Quad far = *(const Quad*)(a + place<T::M>(k + 4, 0));
+            float left[2][4] = {{near.v[0], near.v[1], far.v[0], far.v[1]}, {near.v[2], near.v[3], far.v[2], far.v[3]}};
 #pragma unroll
-        for (int block = 0; block < T::BLOCKS; block++) {
-            Two top = *(const Two*)(b + place<T::N>(first + k, column + 16 * block));
-            Two bottom = *(const Two*)(b + place<T::N>(first + k + 4, column + 16 * block));
+            for (int block = 0; block < T::BLOCKS; block++) {
+                Two top = *(const Two*)(b + place<T::N>(k, 16 * block));
+                Two bottom = *(const Two*)(b + place<T::N>(k + 4, 16 * block));
 #pragma unroll
-            for (int n = 0; n < 2; n++) {
-                float right[2] = {top.v[n], bottom.v[n]};
+                for (int n = 0; n < 2; n++) {
+                    float right[2] = {top.v[n], bottom.v[n]};
 #pragma unroll
-                for (int m = 0; m < 2; m++) {
-                    REAL(&rows)[4][4] = sums[block];
-                    mma(left[m], right, rows[2 * m][n], rows[2 * m][n + 2], rows[2 * m + 1][n], rows[2 * m + 1][n + 2]);
+                    for (int m = 0; m < 2; m++) {
+                        REAL(&rows)[4][4] = sums[block];
+                        REAL *top_row = rows[2 * m], *bottom_row = rows[2 * m + 1];
+                        mma(left[m], right, top_row[n], top_row[n + 2], bottom_row[n], bottom_row[n + 2]);
+                    }
                 }
             }
         }
     }
-}
+};
+typedef Tensor Fastest;

@@ -3,20 +3,7 @@
 // tap where channels come in fours: then they are read at once. What belongs to a pixel or to a tap is worked out
 // once where a thread keeps it, and else by a multiplication each instead of a division.
 #pragma once
-
-// n / by for 0 <= n < 2^31, as conv.py prepares it: factor = ceil(2^(31 + s) / by) < 2^32, 2^s >= by.
-struct Divisor {
-    int by;
-    unsigned factor;
-    int shift;
-    __device__ __forceinline__ Divisor(index_t by, index_t packed)
-        : by((int)by), factor((unsigned)packed), shift((int)(packed >> 32)) {}
-    __device__ __forceinline__ int operator()(int n, int& rest) const {
-        int quotient = (int)((unsigned long long)(unsigned)n * factor >> shift);
-        rest = n - quotient * by;
-        return quotient;
-    }
-};
+#include "divisor.cuh"
 
 struct Tap {
     int f, q, channel;

@@ -65,6 +65,20 @@ MUTANTS: list[Mutant] = [
         ("(sqrt(square) * root + eps)", "(sqrt(square) + eps)"),
     ),
     *of(
+        "kernels/cuda/fma.cuh",
+        "tests/test_cuda_product.py",
+        ("lane / 2 * 4 + block % 2 * 64", "lane / 2 * 4 + block % 2 * 32"),
+        ("piece % T::PIECES_M * T::PIECE_M)", "piece % T::PIECES_M * 32)"),
+        ("for (int k = 0; k < T::SLICE; k++)", "for (int k = 0; k < T::SLICE - 1; k++)"),
+    ),
+    *of(
+        "kernels/cuda/divisor.cuh",
+        "tests/test_cuda_pool.py tests/test_cuda_product.py",
+        ("rest = n - quotient * by;", "rest = n - quotient * by + (quotient > 8);"),
+        ("* factor >> shift", "* (factor - 2) >> shift"),
+        ("(unsigned long long)(unsigned)n", "(unsigned)n"),
+    ),
+    *of(
         "kernels/cuda/matrix.cuh",
         "tests/test_cuda_product.py",
         ("quad.v[e] = e < count ? at[e] : (REAL)0;", "quad.v[e] = e + 1 < count ? at[e] : (REAL)0;"),
