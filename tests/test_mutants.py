@@ -19,6 +19,13 @@ def test_the_line_that_a_mutant_changes_is_there_once() -> None:
     assert {change: count for change, count in counts.items() if count != 1} == {}
 
 
+def test_a_broken_file_is_still_python() -> None:
+    for mutant in MUTANTS:
+        if mutant.file.endswith(".py"):
+            text = (ROOT / mutant.file).read_text().replace(mutant.old, mutant.new)
+            compile(text, f"{mutant.file}, {mutant.new}", "exec")
+
+
 @pytest.mark.parametrize("room", ["reference", "cpu"])
 def test_every_file_of_kernels_is_broken_in_three_ways_at_least(room: str) -> None:
     counts = Counter(mutant.file for mutant in MUTANTS)

@@ -50,6 +50,20 @@ def test_the_matrices_give_a_convolution_exactly() -> None:
     assert (result == np.array(direct, dtype=object)).all()  # fractions: no rounding
 
 
+def test_the_points_round_hardly_more_than_a_direct_convolution(monkeypatch: pytest.MonkeyPatch) -> None:
+    case = case_of((23, 16, 16), channels=64 // LANES, outputs=32 // LANES)
+    x, weight, _, _ = case.operands()
+    assert goes(case, x, weight)
+    exact = reference.conv2d(x.astype(float), weight.astype(float), None, *case.geometry, 1, None)
+
+    def error() -> float:
+        return float(abs(conv.conv2d(x, weight, None, *case.geometry, 1, None) - exact).mean())
+
+    ours = error()
+    monkeypatch.setattr(_winograd, "pays", lambda *shapes: False)
+    assert ours < 2.15 * error()  # 1.96; with -5/2 for the last point 2.3
+
+
 @pytest.mark.parametrize("padding", [0, 1, 2])
 @pytest.mark.parametrize("shape", SHAPES)
 def test_every_edge_of_an_image_is_right(shape: tuple[int, int, int], padding: int) -> None:

@@ -88,6 +88,7 @@ struct Loader {
 #pragma unroll
         for (int p = 0; p < PLACES; p++) places[p] = x.place(m0 + row + p * STEP, term);
     }
+    static_assert(4 % COUNT == 0, "a thread's terms lie in one group of four: then their places add up");
     // Quad j is that many terms after the first, and that many places in shared memory.
     static __device__ __forceinline__ constexpr int terms(int j) {
         return X::ALONG_K ? j * STEP / LENGTH * GROUP * 4 : j;

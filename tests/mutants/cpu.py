@@ -241,7 +241,7 @@ MUTANTS: list[Mutant] = [
         PARITY.format("conv_pool"),
         ("min((q - 1) * sh - ph + dh * (KH - 1) + 1, OH)", "min((q - 1) * sh - ph + dh * (KH - 1), OH)"),
         ("count += np.uint64(slope != 0)", "count += np.uint64(1)"),
-        ("            total += slope\n", ""),
+        ("                total += slope\n", ""),
         ("y, z = np.arange(between[0]) * stride[0] * row", "y, z = np.arange(between[0]) * row"),
         (
             "for t in range(1, tasks):\n                total += sums",

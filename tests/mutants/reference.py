@@ -60,7 +60,7 @@ MUTANTS: list[Mutant] = [
         ORACLES,
         ("            pixel * stride[1],\n", "            pixel * stride[0],\n"),
         ("            row * dilation[0],\n", "            row,\n"),
-        ("        out += bias\n", ""),
+        ("        out += bias\n", "        pass\n"),
         ("grad_bias = sum_rows(grad_rows)", "grad_bias = sum_rows(grad_rows[1:])"),
         ("pixels[:, inputs_h, inputs_w] += taps", "pixels[:, inputs_h, inputs_w] = taps"),
         ("inside[i] = slice(pad, pad + shape[i])", "inside[i] = slice(0, shape[i])"),

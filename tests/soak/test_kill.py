@@ -1,5 +1,5 @@
-"""Training by ``fastnn train``, killed at random moments and resumed: 50 times on one thread, by two runs with
-half of them each side by side, and 10 times on two.
+"""Training by ``fastnn train``, killed at random moments and resumed: 50 times on one thread, by two runs
+side by side with half of them each, and 10 times on two.
 """
 
 from __future__ import annotations
