@@ -41,6 +41,7 @@ _LINE = 64  # bytes
 _APART = 1024  # rows of B a multiple of so many bytes apart fall into few cache sets
 _NARROW = 1024  # bytes of a row of B up to which a block of it stays in the L2 cache
 _PACK_CROWDED, _PACK_NARROW, _PACK_WIDE = 96, 256, 768  # rows of C, from which on copying such a B pays
+_PACK_FAR = 256  # the same for _PACK_WIDE where A comes from memory
 _BLOCK = 1 << 19  # bytes of C in one task
 _FAR = 1 << 21  # bytes of A, from which on the part of it that a task needs next is copied
 _LOWEST, _TALLEST = 64, 512  # rows of C in one task, where there are many
@@ -89,13 +90,17 @@ def _pack_panel(p, edges, b, packed):
 
 
 @inline
-def _packing(rows, transposed, tiles, b):
-    """What of B is copied into panels: nothing, all of it beforehand, or in each task the block at hand."""
+def _packing(a, rows, transposed, tiles, b):
+    """What of B is copied into panels: nothing, all of it beforehand, or in each task the block at hand.
+
+    All of it from fewer rows on where A comes from memory: then A need not be copied, see `_blocks`.
+    """
     row = b.shape[1] * b.itemsize
+    many = _PACK_FAR if a.size * a.itemsize > _FAR and row <= _NARROW else _PACK_WIDE
     if b.size * b.itemsize >= _LARGE and (row % _LINE != 0 or b.ctypes.data % _LINE != 0):
-        if row <= _NARROW and (transposed or rows < _PACK_WIDE):
+        if row <= _NARROW and (transposed or rows < many):
             return _BLOCKWISE if rows >= _PACK_NARROW else _NOTHING
-        if rows >= _PACK_WIDE:
+        if rows >= many:
             return _ALL
     crowded = row % _APART == 0 and _panels(b.shape[1], tiles) > 1
     return _ALL if crowded and rows >= _PACK_CROWDED else _NOTHING
@@ -197,7 +202,7 @@ def _add_task(t, bias, c, sums, code):
 def _product(pool, tiles, a, transposed, b, bias, c, code):
     """``c = A b + bias``, A being `a` or its transpose, then the activation of that code."""
     (M, N), K = c.shape, b.shape[0]
-    packing = _packing(M, transposed, tiles, b)
+    packing = _packing(a, M, transposed, tiles, b)
     edges = _edges(N, 1 if packing == _NOTHING else _panels(N, tiles), tiles[0])
     packed = on_a_line(K * edges[-1] if packing == _ALL else 0, b)
     if packing == _ALL:
