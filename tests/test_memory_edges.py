@@ -112,7 +112,7 @@ def ways_of_products() -> set[tuple[int, bool, bool]]:
                     products = [(x, True, grad), (grad, False, np.ascontiguousarray(weight.T))]
                 for a, transposed, b in products:
                     rows, tiles = a.shape[1 if transposed else 0], tile.panels(b.itemsize)
-                    packed = packing(rows, transposed, tiles, b)
+                    packed = packing(a, rows, transposed, tiles, b)
                     ways.add((packed, blocks(a, transposed, b, packed)[2], parts(rows, len(b), b) > 1))
     return ways
 
