@@ -20,13 +20,13 @@ import pytest
 import fastnn
 import fastnn.functional as F
 from fastnn import backend, layers, losses, metrics, optim, schedules
-from fastnn.kernels.cuda import _products
 from fastnn.kernels.cuda._recording import Recording
 from fastnn.training import Trainer, recorded
-from tests import pretended
+from tests import pretended, test_cuda_product
 
 EXAMPLES, BATCH, CLASSES = 53, 8, 3  # six whole batches and one of five
 WHOLE = EXAMPLES // BATCH
+fresh_plans = test_cuda_product.fresh_plans
 pytestmark = pytest.mark.skipif(pretended.WHY_NOT is not None, reason=str(pretended.WHY_NOT))
 
 
@@ -346,8 +346,7 @@ def test_a_change_between_epochs_is_seen(
     what: str, batch: int, replays: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if what == "the precision":  # which the tile of 8 columns has nothing to do with
-        monkeypatch.setattr(_products, "_TILES", [tile for tile in _products._TILES if tile.name != "slim"])
-        _products.plan.cache_clear()
+        test_cuda_product.force(monkeypatch, "small")
 
     def run(capture: bool, change: Callable[[Trainer], Any]) -> dict[str, Any]:
         case = CASES["dropout"]._replace(

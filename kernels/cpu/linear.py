@@ -90,13 +90,19 @@ def _pack_panel(p, edges, b, packed):
 
 
 @inline
+def _far(a):
+    """Whether A comes from memory."""
+    return a.size * a.itemsize > _FAR
+
+
+@inline
 def _packing(a, rows, transposed, tiles, b):
     """What of B is copied into panels: nothing, all of it beforehand, or in each task the block at hand.
 
     All of it from fewer rows on where A comes from memory: then A need not be copied, see `_blocks`.
     """
     row = b.shape[1] * b.itemsize
-    many = _PACK_FAR if a.size * a.itemsize > _FAR and row <= _NARROW else _PACK_WIDE
+    many = _PACK_FAR if _far(a) and row <= _NARROW else _PACK_WIDE
     if b.size * b.itemsize >= _LARGE and (row % _LINE != 0 or b.ctypes.data % _LINE != 0):
         if row <= _NARROW and (transposed or rows < many):
             return _BLOCKWISE if rows >= _PACK_NARROW else _NOTHING
@@ -114,7 +120,7 @@ def _blocks(a, transposed, b, packing):
     From memory, a few long rows arrive as fast as they are copied: with a narrow B the first panel fetches
     them into the L2 cache for the others.
     """
-    if a.size * a.itemsize <= _FAR:
+    if not _far(a):
         return _DEPTH, 0, False
     if packing == _ALL and not transposed and b.shape[1] * b.itemsize <= _NARROW:
         return 2 * _DEEPER, _FEW, False

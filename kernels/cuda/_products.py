@@ -81,11 +81,10 @@ def _candidates(
             parts = -(-steps // each)
             # two blocks at a time, one of which multiplies while the other waits; at the end one may be alone
             pairs, rest = divmod(blocks * groups * parts, 2 * _MULTIPROCESSORS)
-            single = rest if 0 < rest <= _MULTIPROCESSORS else 0
-            pairs += rest > single
+            pairs, alone = pairs + (rest > _MULTIPROCESSORS), 0 < rest <= _MULTIPROCESSORS
             busy = tile.cycles * size / 4 * depth
-            step = pairs * max(2 * busy, busy + _LATENCY) + bool(single) * (busy + _LATENCY)
-            cycles = _BEGIN + each * step + (2 * pairs + bool(single)) * tile.ends
+            step = pairs * max(2 * busy, busy + _LATENCY) + alone * (busy + _LATENCY)
+            cycles = _BEGIN + each * step + (2 * pairs + alone) * tile.ends
             if parts > 1:
                 cycles += _LAUNCH + parts * (_LATENCY / 8 + M * N * groups * size / 3900)
             yield cycles, Plan(tile.name, blocks, each * depth, parts)

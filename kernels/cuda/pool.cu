@@ -22,9 +22,9 @@ struct Kind {
 };
 #define FOR_KIND(function, ...)                                     \
     if (wide)                                                       \
-        function(Kind<index_t, LongDivisor, 1>(), __VA_ARGS__);                  \
+        function(Kind<index_t, LongDivisor, 1>(), __VA_ARGS__);     \
     else if (C % 4 == 0)                                            \
-        function(Kind<unsigned, Divisor, 4>(), __VA_ARGS__);                 \
+        function(Kind<unsigned, Divisor, 4>(), __VA_ARGS__);        \
     else                                                            \
         function(Kind<unsigned, Divisor, 1>(), __VA_ARGS__)
 
