@@ -9,6 +9,7 @@ import numpy as np
 
 from fastnn.kernels.cpu import step
 from fastnn.kernels.cpu._jit import jit
+from fastnn.kernels.cpu._rows import largest_of_rows, out_times, rows_minus, sums_of_rows
 from fastnn.kernels.cpu._turn import turn_part
 from fastnn.kernels.cpu._windows import passes
 from fastnn.kernels.cpu.tile import lanes as lanes_of
@@ -91,6 +92,33 @@ def draw_turn(d: Draw) -> Drawn:
     )
 
 
+@jit
+def run_rows(x, largest, sums, held, out):
+    """``(x - largest) * sums``, these being the rows' own, by way of `held`."""
+    (rows, columns), real, row = x.shape, x.dtype.type(0), held.shape[1]
+    largest_of_rows(real, x.ctypes.data, columns, columns, largest.ctypes.data)
+    sums_of_rows(real, x.ctypes.data, columns, columns, sums.ctypes.data)
+    rows_minus(real, x.ctypes.data, columns, rows, columns, largest.ctypes.data, held.ctypes.data, row)
+    out_times(real, held.ctypes.data, row, rows, columns, sums.ctypes.data, out.ctypes.data, columns)
+    return out
+
+
+def room_for_rows(x):
+    """Memory for the maxima and sums of `x`, which has as many rows as a vector has lanes, and for its rows
+    in whole vectors."""
+    width = len(x)
+    return (
+        np.empty(width, x.dtype),
+        np.empty(width, x.dtype),
+        np.empty((width, -(-x.shape[1] // width) * width), x.dtype),
+    )
+
+
+def draw_rows(d: Draw) -> Drawn:
+    x = d.rng.uniform(0.1, 1, (lanes_of(d.dtype().itemsize), d.whole(1, 70))).astype(d.dtype)
+    return run_rows, (x, *room_for_rows(x), np.empty_like(x))
+
+
 def draw_gather(d: Draw) -> Drawn:
     n, count, size = d.whole(1, 40), d.size(), d.size()
     rows, out = d.rng.random((n, size)).astype(d.dtype), np.empty((count, size), d.dtype)
@@ -102,7 +130,13 @@ def run_gather(rows, order, out):
     return out
 
 
-PARTS: Calls = {"panel": draw_panel, "window": draw_window, "turn": draw_turn, "gather": draw_gather}
+PARTS: Calls = {
+    "panel": draw_panel,
+    "window": draw_window,
+    "turn": draw_turn,
+    "rows": draw_rows,
+    "gather": draw_gather,
+}
 
 
 def large_product(d: Draw) -> tuple[int, int, int]:

@@ -107,6 +107,21 @@ def test_max_pool2d_of_nothing_but_minus_infinity_points_into_the_image() -> Non
     np.testing.assert_array_equal(indices[0, 0], [[0, 1], [3, 4]])
 
 
+@pytest.mark.parametrize("dtype", parity.DTYPES)
+@pytest.mark.parametrize("channels", [32, 33])
+def test_the_gradient_is_the_same_where_it_goes_past_the_caches(
+    channels: int, dtype: Any, monkeypatch
+) -> None:
+    x = cases.channels_last(cases.draw((5, channels, 32, 32), 1, dtype))
+    out, indices = cpu.max_pool2d(x, (2, 2), (2, 2), (0, 0), (1, 1), False)
+    near = cpu.max_pool2d_backward(out, indices, x.shape)
+    monkeypatch.setattr(cpu, "_FAR", 0)
+    far = cpu.max_pool2d_backward(out, indices, x.shape)
+    assert far.transpose(0, 2, 3, 1).ctypes.data % 64 == 0, "whole lines, or it would not"
+    np.testing.assert_array_equal(far, near)
+    np.testing.assert_array_equal(far, reference.max_pool2d_backward(out, indices, x.shape))
+
+
 def test_max_pool2d_backward_adds_up_where_windows_share_their_maximum() -> None:
     x = np.zeros((1, 1, 3, 3))
     x[0, 0, 1, 1] = 1

@@ -1,4 +1,4 @@
-"""exp, tanh, sigmoid, erf, log, log1p for float32 and float64, written so that LLVM turns a loop over them
+"""exp, tanh, sigmoid, log, log1p for float32 and float64, written so that LLVM turns a loop over them
 into vector code.
 
 A call to libm stops vectorisation; these are straight lines of arithmetic. e^x is 2^n e^r with n = round(x
@@ -57,38 +57,22 @@ _log2e8, _round8, _high8, _low8 = (
     f8(1.42860682030941723e-6),
 )
 _min4, _max4, _min8, _max8 = f4(-104), f4(89), f8(-746), f8(710)  # beyond: 0 and Inf
+_raised4, _lower4 = f4(_round4 + 64), f4(2.0**-64)
 # of a float32: how many bits its fraction has, and where its sign and exponent, and its sign, are
 _fraction, _exponent, _sign = np.int32(23), np.int32(-1 << 23), np.int32(-1 << 31)
 # (e^r - 1 - r) / r^2, to 2^-28 of e^r for |r| <= ln 2 / 2: a minimax fit
 a2, a3, a4, a5, a6 = map(f4, (0.49999994, 0.166665211, 0.0416682661, 0.00836867467, 0.00138206617))
 # tanh x / x - 1 over x^2, to 2^-29 of tanh x for |x| <= 9/16: a minimax fit
 t3, t5, t7, t9, t11 = map(f4, (-0.33333313, 0.13332452, -0.053837415, 0.021007406, -0.0061797425))
-# erf x / x - 1 over x^2 for |x| <= 27/32, and -log(1 - erf x) over x up to 4, where erf rounds to 1: minimax
-# fits, to 2^-27 and 2^-33 of erf x
-p0, p1, p2, p3, p4, p5 = map(
-    f4, (0.128379166, -0.376125753, 0.112827756, -0.0268051047, 0.0050556222, -0.000634291966)
-)
-q0, q1, q2, q3, q4, q5, q6, q7 = map(
-    f4,
-    (
-        -0.00015257347,
-        1.12940586,
-        0.633572578,
-        0.108026214,
-        -0.0249518622,
-        0.00410622591,
-        -0.000420851778,
-        1.98997313e-05,
-    ),
-)
 b2, b3, b4, b5, b6, b7, b8, b9, b10, b11, b12, b13 = _c8[2:]
 
 
 @inline(fastmath=EXACT)
-def _parts4(y):
-    """(n << 23, r) with y = n ln 2 + r. Of the number that has been rounded, n is the lowest bits."""
-    t = y * _log2e4 + _round4
-    n = t - _round4
+def _parts4(y, rounds=_round4):
+    """(n << 23, r) with y = n ln 2 + r. Of the number that has been rounded, n is the lowest bits. (With
+    `rounds` raised by an integer, n as it is returned is raised by that.)"""
+    t = y * _log2e4 + rounds
+    n = t - rounds
     return np.int32(_bits_of_float(t) << _fraction), (y - n * _high4) - n * _low4
 
 
@@ -117,6 +101,12 @@ def _rest4(r):
 
 
 @inline(fastmath=EXACT)
+def _power4(r):
+    """e^r, its last two terms added last."""
+    return _one4 + r * (_one4 + r * _rest4(r))
+
+
+@inline(fastmath=EXACT)
 def _tail4(r):
     """e^r - 1."""
     return r + r * r * _rest4(r)
@@ -133,8 +123,14 @@ def _exp4(x):
     y = _min4 if x < _min4 else x
     n, r = _parts4(_max4 if y > _max4 else y)
     half = np.int32((n >> np.int32(1)) & _exponent)
-    power = _one4 + r * (_one4 + r * _rest4(r))
-    return _scaled4(power, np.int32(n - half)) * _scaled4(_one4, half)
+    return _scaled4(_power4(r), np.int32(n - half)) * _scaled4(_one4, half)
+
+
+@inline(fastmath=EXACT)
+def _exp_nonpositive4(x):
+    # Only 2^n can be too small for an exponent: 2^(n + 64) is not, and one product takes the 64 off again
+    n, r = _parts4(_min4 if x < _min4 else x, _raised4)
+    return _scaled4(_power4(r), n) * _lower4
 
 
 @inline(fastmath=EXACT)
@@ -171,31 +167,18 @@ def _tanh8(x):
     return t if abs(x) > f8(0) else x  # a zero keeps its sign, a NaN stays
 
 
-@inline(fastmath=EXACT)
-def _erf4(x):
-    y = abs(x)
-    z = y * y
-    small = y + y * (p0 + z * (p1 + z * (p2 + z * (p3 + z * (p4 + z * p5)))))
-    y = min(y, f4(4))
-    g = q0 + y * (q1 + y * (q2 + y * (q3 + y * (q4 + y * (q5 + y * (q6 + y * q7))))))
-    n, r = _parts4(-g)
-    power = _scaled4(_one4, n)
-    large = _one4 - (power + power * _tail4(r))
-    return _signed4(large if y > f4(0.84375) else small, x)
-
-
 def exp(x):
     """e^x for a float32 or float64 inside a kernel."""
     raise NotImplementedError("for compiled code only")
 
 
-def tanh(x):
-    """tanh x, likewise."""
+def exp_nonpositive(x):
+    """The same number for x <= 0, or NaN, in fewer instructions."""
     raise NotImplementedError("for compiled code only")
 
 
-def erf(x):
-    """The error function, likewise; for float64 it is the C library's."""
+def tanh(x):
+    """tanh x, likewise."""
     raise NotImplementedError("for compiled code only")
 
 
@@ -209,19 +192,19 @@ def _exp(x):
     return (lambda x: _exp4(x)) if x == types.float32 else (lambda x: _exp8(x))
 
 
+@overload(exp_nonpositive)
+def _exp_nonpositive(x):
+    return (lambda x: _exp_nonpositive4(x)) if x == types.float32 else (lambda x: _exp8(x))
+
+
 @overload(tanh)
 def _tanh(x):
     return (lambda x: _tanh4(x)) if x == types.float32 else (lambda x: _tanh8(x))
 
 
-@overload(erf)
-def _erf(x):
-    return (lambda x: _erf4(x)) if x == types.float32 else (lambda x: math.erf(x))
-
-
 @inline(fastmath=EXACT)
 def _sigmoid4(x):
-    power = _exp4(-abs(x))
+    power = _exp_nonpositive4(-abs(x))
     whole = _one4 + power
     part = power / whole
     part -= part * (power - (whole - _one4))  # what rounding took from the sum

@@ -100,19 +100,20 @@ def make_window_max(size):
 
 
 @intrinsic
-def spread_window(typingctx, real, slopes, indices, pixel, place, across, channels, left):
+def spread_window(typingctx, real, slopes, indices, pixel, place, across, channels, left, stream):
     """Write all four pixels of a window of 2 x 2: to the one whose number is the index the gradient, to the
     others zero. Returns whether an index was none of the four, as 1 or 0.
 
     `slopes`, `indices` and `pixel` are the addresses of a vector of gradients, floats of the type of `real`,
     of their int32 indices and of the window's first pixel, whose number is `place`; images are `across`
-    pixels wide and have so many `channels`, of which `left` are left.
+    pixels wide and have so many `channels`, of which `left` are left. With `stream` all that is written
+    are whole, aligned vectors, and they go past the caches.
     """
     size = real.bitwidth // 8
     width = lanes(size)
 
     def emit(context, builder, signature, args):
-        _, slopes, indices, pixel, place, across, channels, left = args
+        _, slopes, indices, pixel, place, across, channels, left, stream = args
         vectors = Vectors(builder, size, width)
         mask, zero = vectors.below(left), vectors.constant(0)
         floats = vectors.real.as_pointer()
@@ -125,9 +126,14 @@ def spread_window(typingctx, real, slopes, indices, pixel, place, across, channe
                 here = vectors.splat(builder.trunc(builder.add(place, step), i32))
                 hit = builder.icmp_signed("==", index, here)
                 start = builder.gep(builder.inttoptr(pixel, floats), [builder.mul(step, channels)])
-                vectors.store(builder.select(hit, slope, zero), start, mask)
+                value = builder.select(hit, slope, zero)
+                with builder.if_else(stream) as (past, through):
+                    with past:
+                        vectors.stream(value, start)
+                    with through:
+                        vectors.store(value, start, mask)
                 stray = builder.and_(stray, builder.not_(hit))
         lost = builder.bitcast(stray, ir.IntType(width))
         return builder.zext(builder.icmp_unsigned("!=", lost, ir.IntType(width)(0)), i64)
 
-    return types.int64(real, *[types.int64] * 7), emit
+    return types.int64(real, *[types.int64] * 7, types.boolean), emit

@@ -1,7 +1,8 @@
 """Softmax and its logarithm: rows of exponentials, scaled to the sum of one.
 
-A vector is as wide as 16 classes, and most networks have fewer. Short rows are therefore turned: a task
-transposes its part of the matrix (``_turn.py``), works on all rows at once, and transposes the results back.
+A vector is as wide as 16 classes, and most networks have fewer. Some rows are therefore worked on together
+(``_rows.py``): few enough that the memory of the next is fetched while these are computed, so many that one
+step does not wait for the result of the last.
 """
 
 from __future__ import annotations
@@ -11,23 +12,23 @@ import functools
 import numpy as np
 
 from ._jit import inline, jit, wide_vectors
-from ._math import exp, like, log
+from ._math import exp, exp_nonpositive, like, log
 from ._memory import empty_like, on_a_line, plain, whole_vectors
-from ._prefetch import prefetch
-from ._turn import lanes_of, turn_part
+from ._rows import copy_rows, largest_of_rows, out_minus, out_times, rows_minus, sums_of_rows
+from ._turn import lanes_of
 from .threads import parallel_for, pool
 
-_CHUNK = 2048  # elements in a task
+_CHUNK = 4096  # elements in a task
 _SHORT = 64  # columns
 _LANES = 16  # of the widest vectors
+_TOGETHER = 2  # rows of a group, in lanes of a vector
 _AT_ONCE = 4  # vectors in which a long row's maximum is sought: each waits for itself only
-_LINE = 64  # bytes of a cache line
 
 
 @inline
 def one_a_row(x, real):
-    """Memory for a number of each row of `x`, in whole vectors of floats of the type of `real`."""
-    return on_a_line(whole_vectors(x.shape[0], lanes_of(real)), x)
+    """Memory for a number of each row of `x`, in whole groups of floats of the type of `real`."""
+    return on_a_line(whole_vectors(x.shape[0], _TOGETHER * lanes_of(real)), x)
 
 
 @inline
@@ -39,35 +40,33 @@ def log_of_total(total):
 @inline
 def _short_rows(x, out, peaks, totals, scale, logarithm):
     wide_vectors()
-    (rows, columns), size = x.shape, x.itemsize
-    wide = whole_vectors(rows, lanes_of(scale))  # the last vector's other lanes compute with zeros
-    turned, factors = on_a_line(columns * wide, x).reshape(columns, wide), on_a_line(wide, x)
-    turn_part(scale, x.ctypes.data, columns, rows, columns, turned.ctypes.data, wide)
-    turned[:, rows:] = 0
-    for i in range(wide):
-        peaks[i] = turned[0, i]
-        totals[i] = 0
-    for j in range(1, columns):
-        for i in range(wide):
-            value = turned[j, i]
-            peaks[i] = value if value > peaks[i] or value != value else peaks[i]
-    # While this part is computed, the next is fetched: without, memory and arithmetic would take turns.
-    ahead = x.size * size
-    for j in range(columns):
-        for line in range(j * rows * size, (j + 1) * rows * size, _LINE):
-            prefetch(x.ctypes.data + ahead + line, False)
-            prefetch(out.ctypes.data + ahead + line, True)
-        for i in range(wide):
-            shifted = turned[j, i] - peaks[i]
-            power = exp(shifted)
-            turned[j, i] = shifted if logarithm else power
-            totals[i] += power
-    for i in range(wide):
-        factors[i] = log_of_total(totals[i]) if logarithm else scale / totals[i]
-    for j in range(columns):
-        for i in range(wide):
-            turned[j, i] = turned[j, i] - factors[i] if logarithm else turned[j, i] * factors[i]
-    turn_part(scale, turned.ctypes.data, wide, columns, rows, out.ctypes.data, columns)
+    (count, columns), width, size = x.shape, lanes_of(scale), x.itemsize
+    row, group = whole_vectors(columns, width), _TOGETHER * width
+    memory = on_a_line((2 * row + 1) * group, x)
+    exponents, powers, factors = memory[: row * group], memory[row * group :][: row * group], memory[-group:]
+    held, power, factor = exponents.ctypes.data, powers.ctypes.data, factors.ctypes.data
+    for first in range(0, count, group):
+        rows, place = min(group, count - first), first * columns * size
+        source, apart, target = x.ctypes.data + place, columns, out.ctypes.data + place
+        peak, total = peaks[first : first + group], totals[first : first + group]
+        if rows < group:  # the last ones, copied to where as many as there are lanes can be read
+            copy_rows(scale, source, columns, rows, columns, factor, held, row)
+            source, apart = held, row
+        for i in range(0, group, width):
+            largest_of_rows(scale, source + i * apart * size, apart, columns, peak.ctypes.data + i * size)
+        rows_minus(scale, source, apart, group, columns, peak.ctypes.data, held, row)
+        for i in range(powers.size):
+            powers[i] = exp_nonpositive(exponents[i])
+        for i in range(0, group, width):
+            sums_of_rows(scale, power + i * row * size, row, columns, total.ctypes.data + i * size)
+        if logarithm:
+            for i in range(group):
+                factors[i] = log_of_total(total[i])
+            out_minus(scale, held, row, rows, columns, factor, target, columns)
+        else:
+            for i in range(group):
+                factors[i] = scale / total[i]
+            out_times(scale, power, row, rows, columns, factor, target, columns)
 
 
 @inline
@@ -90,7 +89,7 @@ def _long_rows(x, out, peaks, totals, scale, logarithm):
         for j in range(whole, row.size):
             peak = row[j] if row[j] > peak or row[j] != row[j] else peak
         for j in range(row.size):
-            result[j] = exp(row[j] - peak)
+            result[j] = exp_nonpositive(row[j] - peak)
         total = like(scale, 0)
         for j in range(row.size):
             total += result[j]

@@ -15,14 +15,14 @@ from ._vectors import Vectors, i64
 from .tile import lanes
 
 
-def _size(real: Any) -> int:
+def size_of(real: Any) -> int:
     return int(real.bitwidth // 8)
 
 
 @intrinsic
 def lanes_of(typingctx, real):
     """How many floats of the type of `real` a vector has: a constant to the compiler."""
-    width = lanes(_size(real))
+    width = lanes(size_of(real))
     return types.int64(real), lambda context, builder, signature, args: i64(width)
 
 
@@ -31,7 +31,7 @@ def _turn(typingctx, real, source, source_row, rows, columns, target, target_row
     """``target[j * target_row + i] = source[i * source_row + j]`` for i < `rows` and j < `columns`, both
     at least 1 and at most a vector's lanes. `source` and `target` are addresses of floats of the type of
     `real`."""
-    size = _size(real)
+    size = size_of(real)
     width = lanes(size)
 
     def emit(context, builder: ir.IRBuilder, signature, args):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from llvmlite import ir
@@ -59,16 +60,12 @@ class Vectors:
 
     def total(self, value: Any) -> Any:
         """The sum of the lanes: of the lower half and the upper, lane by lane, and so on."""
-        builder, width = self._builder, self._width
+        width = self._width
         while width > 1:
             width //= 2
-            lower, upper = (
-                ir.Constant(ir.VectorType(i32, width), [i32(first + lane) for lane in range(width)])
-                for first in (0, width)
-            )
-            halves = (builder.shuffle_vector(value, value, half) for half in (lower, upper))
-            value = builder.fadd(*halves)
-        return builder.extract_element(value, i32(0))
+            halves = (self._shuffled(value, value, list(range(first, first + width))) for first in (0, width))
+            value = self._builder.fadd(*halves)
+        return self._builder.extract_element(value, i32(0))
 
     def magnitude(self, value: Any) -> Any:
         return self._builder.call(self.function(f"fabs.{self._suffix}", self.vector, self.vector), [value])
@@ -88,6 +85,13 @@ class Vectors:
         otherwise = ir.Constant(kind, None) if otherwise is None else otherwise
         function = self.function(f"masked.load.{suffix}.p0", kind, start.type, i32, mask.type, kind)
         return self._builder.call(function, [start, i32(size), mask, otherwise])
+
+    def stream(self, value: Any, pointer: Any) -> None:
+        """Write a vector past the caches to `pointer`, which must be aligned to its size. Other threads need
+        not see it before the next locked instruction of this one."""
+        instruction = self._builder.store(value, self._builder.bitcast(pointer, value.type.as_pointer()))
+        instruction.align = self._size * self._width
+        instruction.set_metadata("nontemporal", self._builder.module.add_metadata([i32(1)]))
 
     def store(self, value: Any, pointer: Any, mask: Any = None) -> None:
         """Write a vector of floats or of int32 to `pointer`, which need not be aligned; lanes outside `mask`
@@ -112,17 +116,38 @@ class Vectors:
         l + d of row i with lane l of row i + d.
         """
         width = self._width
-        for d in (1 << k for k in range(width.bit_length() - 1)):
+        for d in self._distances():
             upper = [lane + width - d if lane & d else lane for lane in range(width)]
             lower = [lane + width if lane & d else lane + d for lane in range(width)]
-            kind = ir.VectorType(i32, width)
             for i in (i for i in range(width) if not i & d):
                 pair = rows[i], rows[i + d]
-                rows[i], rows[i + d] = (
-                    self._builder.shuffle_vector(*pair, ir.Constant(kind, [i32(lane) for lane in chosen]))
-                    for chosen in (upper, lower)
-                )
+                rows[i], rows[i + d] = self._shuffled(*pair, upper), self._shuffled(*pair, lower)
         return rows
+
+    def folded(self, rows: list[Any], combine: Callable[[ir.IRBuilder, Any, Any], Any]) -> Any:
+        """The vector whose lane i is all lanes of row i combined (added, say), of as many rows as there are
+        lanes.
+
+        Each step combines lanes that are d apart, and puts those of two rows into one vector: where the
+        number of a lane has the bit d they are the second row's.
+        """
+        width = self._width
+        for d in reversed(self._distances()):
+            own = [lane + width if lane & d else lane for lane in range(width)]
+            other = [lane + width - d if lane & d else lane + d for lane in range(width)]
+            rows = [
+                combine(self._builder, *(self._shuffled(*pair, chosen) for chosen in (own, other)))
+                for pair in zip(rows[:d], rows[d:], strict=True)
+            ]
+        return rows[0]
+
+    def _distances(self) -> list[int]:
+        return [1 << k for k in range(self._width.bit_length() - 1)]
+
+    def _shuffled(self, first: Any, second: Any, lanes: list[int]) -> Any:
+        """Of two vectors the lanes of those numbers: the second's go on where the first's end."""
+        order = ir.Constant(ir.VectorType(i32, len(lanes)), [i32(lane) for lane in lanes])
+        return self._builder.shuffle_vector(first, second, order)
 
     def larger(self, value: Any, place: Any, held: Any, here: Any) -> tuple[Any, Any]:
         """A maximum and where it was, after `value` at `place` has met what was `held` from `here`."""

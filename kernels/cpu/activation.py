@@ -16,10 +16,11 @@ from numba import types
 from numba.extending import intrinsic
 
 from ._jit import inline, jit, native, wide_vectors
-from ._math import erf, exp, like
+from ._math import like
 from ._math import sigmoid as sigmoid_of
 from ._math import tanh as tanh_of
 from ._memory import arranged, empty_like, flat, floats_at
+from ._normal import bell, normal_cdf
 from ._softmax import log_softmax, log_softmax_backward, softmax, softmax_backward
 from .threads import parallel_for, pool
 
@@ -41,12 +42,7 @@ __all__ = [
 ]
 
 _CHUNK = 16384  # elements in a task: a few µs of work
-_ROOT_HALF, _ROOT_2_OVER_PI, _ROOT_2PI, _CUBIC = (
-    math.sqrt(0.5),
-    math.sqrt(2 / math.pi),
-    math.sqrt(2 * math.pi),
-    0.044715,
-)
+_ROOT_2_OVER_PI, _ROOT_2PI, _CUBIC = math.sqrt(2 / math.pi), math.sqrt(2 * math.pi), 0.044715
 
 
 # y = f(x, s), s a parameter of some
@@ -72,7 +68,7 @@ def _tanh(x, s):
 
 @inline
 def _gelu(x, s):
-    return x * like(x, 0.5) * (like(x, 1) + erf(x * like(x, _ROOT_HALF)))
+    return x * normal_cdf(x, bell(x))
 
 
 @inline
@@ -104,9 +100,8 @@ def _tanh_slope(g, y, s):
 
 @inline
 def _gelu_slope(g, x, s):
-    half = like(g, 0.5)
-    density = exp(-half * x * x) * like(g, 1 / _ROOT_2PI)
-    return g * (half * (like(g, 1) + erf(x * like(g, _ROOT_HALF))) + x * density)
+    height = bell(x)
+    return g * (normal_cdf(x, height) + x * (height * like(g, 1 / _ROOT_2PI)))
 
 
 @inline

@@ -12,7 +12,7 @@ import functools
 import numpy as np
 
 from ._jit import inline, jit, wide_vectors
-from ._math import exp, like, log1p
+from ._math import exp_nonpositive, like, log1p
 from ._memory import empty, plain
 from ._slots import add_up, slots
 from ._softmax import log_of_total, one_a_row, rows_in_task, rows_of
@@ -28,9 +28,12 @@ _BLOCK = (
 def _of_labels(x, labels, out, peaks, totals, scale):
     """The loss of some rows; `out`, ``scale * softmax(x)`` before, becomes their gradient. NaN where a label
     is none: a step that is repeated has no other look at them."""
+    wide_vectors()
+    strays = 0
     for i in range(x.shape[0]):
-        if labels[i] < 0 or labels[i] >= x.shape[1]:
-            return np.nan
+        strays += labels[i] < 0 or labels[i] >= x.shape[1]
+    if strays:
+        return np.nan
     for i in range(x.shape[0]):
         totals[i] = log_of_total(totals[i])
     loss = 0.0
@@ -88,7 +91,7 @@ def _sigmoid_chunk(t, x, z, grad, parts, scale):
         )
         zero, one, total = like(scale, 0), like(scale, 1), like(scale, 0)
         for i in range(logit.size):
-            slope[i] = exp(-abs(logit[i]))
+            slope[i] = exp_nonpositive(-abs(logit[i]))
         for i in range(logit.size):
             positive = logit[i] if logit[i] > 0 else zero
             total += (positive - goal[i] * logit[i]) + log1p(slope[i])

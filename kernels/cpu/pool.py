@@ -20,6 +20,8 @@ from ._turn import lanes_of
 from .threads import parallel_for, pool, row_blocks
 from .tile import lanes
 
+_FAR = 1 << 26  # bytes of a gradient that no cache holds until it is read
+
 
 @functools.cache
 def max_rows(size):
@@ -74,12 +76,14 @@ def _inside(start, taps, step, size):
 
 
 @inline
-def _spread(image, grad, indices):
+def _spread(image, grad, indices, far):
     """The gradient of windows of 2 x 2 side by side, where every pixel is written once; or False, where
-    `indices` do not come from such windows."""
+    `indices` do not come from such windows. What is written `far` away goes past the caches: a line that is
+    written in a cache would be fetched first."""
     (OH, OW, C), W = grad.shape, image.shape[1]
     real, size = grad.dtype.type(0), grad.itemsize
     width = lanes_of(real)
+    stream = far and C % width == 0 and image.ctypes.data % (width * size) == 0
     strays = 0
     for oy in range(OH):
         for ox in range(OW):
@@ -88,17 +92,17 @@ def _spread(image, grad, indices):
             for c in range(0, C, width):
                 strays += spread_window(real, grad.ctypes.data + (slopes + c) * size,
                                         indices.ctypes.data + (slopes + c) * 4, places + c * size, place, W,
-                                        C, C - c)  # fmt: skip
+                                        C, C - c, stream)  # fmt: skip
         if strays:
             return False
     return True
 
 
 @inline
-def _max_backward_image(n, grad, indices, out):
+def _max_backward_image(n, grad, indices, out, far):
     _, H, W, C = out.shape
     _, OH, OW, _ = grad.shape
-    if 2 * OH == H and 2 * OW == W and _spread(out[n], grad[n], indices[n]):
+    if 2 * OH == H and 2 * OW == W and _spread(out[n], grad[n], indices[n], far):
         return
     image = out[n].reshape(H * W, C)
     image[:] = 0
@@ -109,8 +113,8 @@ def _max_backward_image(n, grad, indices, out):
 
 
 @jit
-def _max_backward(pool, grad, indices, out):
-    parallel_for(pool, out.shape[0], _max_backward_image, (grad, indices, out))
+def _max_backward(pool, grad, indices, out, far):
+    parallel_for(pool, out.shape[0], _max_backward_image, (grad, indices, out, far))
 
 
 @inline
@@ -212,7 +216,7 @@ def max_pool2d_backward(grad, indices, input_shape, pooling=None):
     N, C, H, W = input_shape
     memory, out = empty_nchw(N, C, H, W, grad.dtype)
     where = plain(indices.transpose(0, 2, 3, 1)).astype(np.int32, copy=False)
-    _max_backward(pool(), nhwc(grad), where, memory)
+    _max_backward(pool(), nhwc(grad), where, memory, memory.nbytes > _FAR)
     return out
 
 
