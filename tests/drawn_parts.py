@@ -4,6 +4,8 @@ of kernels with operands so large, or of such shapes, that they take another way
 from __future__ import annotations
 
 import ctypes
+from functools import partial
+from unittest.mock import patch
 
 import numpy as np
 
@@ -14,7 +16,7 @@ from fastnn.kernels.cpu._turn import turn_part
 from fastnn.kernels.cpu._windows import passes
 from fastnn.kernels.cpu.tile import lanes as lanes_of
 from fastnn.kernels.cpu.tile import panels
-from tests.drawn import Calls, Draw, Drawn
+from tests.drawn import Calls, Draw, Drawn, max_pool_both_ways
 
 
 def run_panel(at, nv, last, a, transposed, b, bias, c, table, offsets, add, relu):
@@ -209,7 +211,22 @@ def draw_conv_pool_3x3(d: Draw) -> Drawn:
     )
 
 
+def far_max_pool(pool, x):
+    """Pooling and its gradient, which goes past the caches as one of many megabytes would."""
+    with patch.object(pool, "_FAR", 0, create=True):
+        return max_pool_both_ways(pool, x, (2, 2), (2, 2), (0, 0), (1, 1), False)
+
+
+def draw_far_max_pool2d(d: Draw) -> Drawn:
+    height, width = (2 * d.whole(1, 6) for _ in "HW")
+    lanes = lanes_of(d.dtype().itemsize)
+    return partial(far_max_pool, d.backend.pool), (
+        d.image(d.whole(1, 3), lanes * d.whole(1, 3), height, width),
+    )
+
+
 WAYS: Calls = {
+    "max_pool2d, far": draw_far_max_pool2d,
     "linear, large": draw_large_linear,
     "linear_backward, large": draw_large_linear_backward,
     "linear, few columns": draw_narrow_linear,

@@ -46,6 +46,7 @@ def nhwc(x: np.ndarray) -> np.ndarray:
 _REUSED_FROM = 1 << 16  # bytes: smaller blocks the C library keeps by itself
 _KEPT = 1 << 28  # bytes of free blocks at most
 _LINE = 64  # bytes of a cache line, and of the widest vector
+_PAGE, _AWAY = 4096, 2048  # bytes of a page, and where in one a reused block begins
 _blocks: dict[int, list[tuple[np.ndarray, int]]] = {}
 _kept = 0
 _guard = threading.Lock()
@@ -77,7 +78,9 @@ def aligned(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
     The C library gives large blocks back to the system and has every page of the next one zeroed: for a
     layer's output that can take longer than computing it. Here a block is lent again once nobody holds an
     array on it, which its reference count tells. NumPy's own blocks begin anywhere: of vectors as wide as a
-    cache line, each would then lie on two.
+    cache line, each would then lie on two. NumPy's large blocks begin 16 bytes into a page, ours in the
+    middle of one: a processor takes a read for one of what it has just written if both are at the same place
+    in their pages, and waits.
     """
     size = math.prod(shape) * dtype.itemsize
     return _lent(size, shape, dtype) if size else np.empty(shape, dtype)
@@ -88,8 +91,9 @@ def _lent(size: int, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
         for block, start in _blocks.setdefault(size, []):
             if sys.getrefcount(block) == _UNUSED:
                 return np.ndarray(shape, dtype, block, start)
-        block = np.empty(size + _LINE, np.uint8)
-        start = -block.ctypes.data % _LINE
+        room = _LINE if size < _REUSED_FROM else _PAGE
+        block = np.empty(size + room, np.uint8)
+        start = (_AWAY - block.ctypes.data) % room
         _keep(size, block, start)
         return np.ndarray(shape, dtype, block, start)
 
