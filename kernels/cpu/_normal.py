@@ -14,35 +14,26 @@ from numba import types
 from numba.extending import overload
 
 from ._jit import EXACT, inline
-from ._math import exp_nonpositive, f4, f8
+from ._math import exp_nonpositive, f4, f8, like
 
 _one4, _half4, _half8, _root8 = f4(1), f4(0.5), f8(0.5), f8(math.sqrt(0.5))
-# (E - 1/2) / u, to 2^-27.8 of E's product with the bell, for z >= 0: a minimax fit
 _flat, _end = f4(0.25), f4(16)  # of an infinity u would be NaN; from there on the bell is zero
+# (E - 1/2) / u, to 2^-27.8 of E's product with the bell, for z >= 0: a minimax fit
 e0, e1, e2, e3, e4, e5, e6 = map(
     f4, (-1.5957683, 2.4041853, -2.105667, 0.86418074, 0.14128411, -0.30000997, 0.09181255)
 )
 
 
+@inline(fastmath=EXACT)
 def bell(x):
     """e^(-x^2 / 2) for a float32 or float64 inside a kernel."""
-    raise NotImplementedError("for compiled code only")
+    return exp_nonpositive(like(x, -0.5) * x * x)
 
 
 def normal_cdf(x, bell):
     """The share of the normal distribution below x, likewise, `bell` being that of `x`; for float64 it is
     made of the C library's error function."""
     raise NotImplementedError("for compiled code only")
-
-
-@inline(fastmath=EXACT)
-def _bell4(x):
-    return exp_nonpositive(-_half4 * x * x)
-
-
-@inline(fastmath=EXACT)
-def _bell8(x):
-    return exp_nonpositive(-_half8 * x * x)
 
 
 @inline(fastmath=EXACT)
@@ -56,11 +47,6 @@ def _cdf4(x, bell):
 @inline(fastmath=EXACT)
 def _cdf8(x, bell):
     return _half8 + _half8 * math.erf(x * _root8)
-
-
-@overload(bell)
-def _bell(x):
-    return (lambda x: _bell4(x)) if x == types.float32 else (lambda x: _bell8(x))
 
 
 @overload(normal_cdf)

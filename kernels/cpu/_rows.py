@@ -26,8 +26,6 @@ from ._turn import size_of
 from ._vectors import Vectors, i64
 from .tile import lanes
 
-__all__ = ["copy_rows", "largest_of_rows", "out_minus", "out_times", "rows_minus", "sums_of_rows"]
-
 
 def _make_fold(neutral: float, combine: Any) -> Any:
     """The intrinsic that combines what lies along rows, of which there are as many as a vector has lanes;

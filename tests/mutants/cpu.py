@@ -396,7 +396,7 @@ MUTANTS: list[Mutant] = [
         ("e5 + u * e6", "e5"),
         ("_one4 - beyond if x >= 0 else beyond", "_one4 - beyond"),
         ("f4(0.25), f4(16)", "f4(0.25), f4(math.inf)"),
-        ("exp_nonpositive(-_half8 * x * x)", "exp_nonpositive(-_half8 * x)"),
+        ("exp_nonpositive(like(x, -0.5) * x * x)", "exp_nonpositive(like(x, -0.5) * x)"),
     ),
     *of(
         "kernels/cpu/_memory.py",
