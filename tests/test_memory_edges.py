@@ -99,7 +99,7 @@ def test_the_contract_has_every_public_function_of_the_reference(stem: str) -> N
 def ways_of_products() -> set[tuple[int, bool, bool]]:
     """What is packed, whether A is copied, whether the reduction is cut: over the products drawn."""
     ways = set()
-    packing, blocks, parts = (f.py_func for f in (linear._packing, linear._blocks, linear._parts))
+    packing, copies, parts = (f.py_func for f in (linear._packing, linear._copies, linear._parts))
     for name in ("linear, large", "linear_backward, large"):
         for i in range(COUNTS[name]):
             for dtype in (np.float32, np.float64):
@@ -113,7 +113,7 @@ def ways_of_products() -> set[tuple[int, bool, bool]]:
                 for a, transposed, b in products:
                     rows, tiles = a.shape[1 if transposed else 0], tile.panels(b.itemsize)
                     packed = packing(a, rows, transposed, tiles, b)
-                    ways.add((packed, blocks(a, transposed, b, packed)[2], parts(rows, len(b), b) > 1))
+                    ways.add((packed, copies(a, transposed, tiles, b), parts(rows, len(b), b) > 1))
     return ways
 
 

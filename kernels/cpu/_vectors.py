@@ -11,11 +11,11 @@ from numba.core import cgutils
 i64, i32, bit = ir.IntType(64), ir.IntType(32), ir.IntType(1)
 
 
-def prefetch(builder: ir.IRBuilder, pointer: Any, write: bool = False) -> None:
-    """Ask for the cache line at `pointer`, to `write` to it or to read. No access: it cannot fault."""
+def prefetch(builder: ir.IRBuilder, pointer: Any, level: int = 1) -> None:
+    """Ask for the cache line at `pointer`, into the cache of that level. No access: it cannot fault."""
     kind = ir.FunctionType(ir.VoidType(), [pointer.type, i32, i32, i32])
     function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
-    builder.call(function, [pointer, i32(int(write)), i32(3), i32(1)])
+    builder.call(function, [pointer, i32(0), i32(4 - level), i32(1)])
 
 
 class Vectors:

@@ -10,11 +10,12 @@ out each reads only its own rows of them, and these are the rows it also has in 
 update: three quarters of a hidden layer's arrays then stay in the core's own cache from step to step.
 
 What keeps the operands of a tile in the caches: the reduction is taken in blocks of some hundred terms, C
-standing in between. Where A comes from memory, a task mostly copies the part of it that it needs next, row by
-row, which the processor sees coming. (Of a transpose, each term is on another page.) And where many rows of A
-will pass, B is copied into panels as wide as a tile, if its rows begin within a cache line (of 200 columns
-every second one does, and each of its vectors lies on two lines: a fifth of the product's time) or so that
-they share cache sets: all of it beforehand, or for some hundred rows a block at a time where it is used.
+standing in between. Where A comes from memory, the first panel of B fetches a few long rows of it into the L2
+cache for the others. Of a transpose each term is on another page, which no processor sees coming: while the
+tile multiplies one block, it asks for the next. And where many rows of A will pass, B is copied into panels
+as wide as a tile, if its rows begin within a cache line (of 200 columns every second one does, and each of
+its vectors lies on two lines: a fifth of the product's time) or so that they share cache sets: all of it
+beforehand, or for some hundred rows a block at a time where it is used.
 
 Where B would be a weight of few columns, ``_linear_narrow.py`` takes over.
 """
@@ -32,21 +33,24 @@ from ._memory import copy, empty, on_a_line, plain, turn_images, whole_vectors
 from ._tape import moved_by_python
 from .activation import RELU, apply, code_of, finish
 from .threads import parallel_for, pool, share_out
-from .tile import multiply, panels
+from .tile import NOTHING, multiply, panels
 
 _FLOPS = 400_000  # of a task at least, about 2 µs: four times what handing it out costs
 _DEPTH = 128  # terms of the reduction in one block at most: so much of a panel of B fits the L1 cache
-_DEEPER = 256  # the same where A is copied: C, in memory meanwhile, is then passed half as often
+_DEEPER, _DEEPEST = 256, 512  # the same where A comes from memory: of a transpose, and of rows
 _LINE = 64  # bytes
 _APART = 1024  # rows of B a multiple of so many bytes apart fall into few cache sets
 _NARROW = 1024  # bytes of a row of B up to which a block of it stays in the L2 cache
 _PACK_CROWDED, _PACK_NARROW, _PACK_WIDE = 96, 256, 768  # rows of C, from which on copying such a B pays
 _PACK_FAR = 256  # the same for _PACK_WIDE where A comes from memory
 _BLOCK = 1 << 19  # bytes of C in one task
-_FAR = 1 << 21  # bytes of A, from which on the part of it that a task needs next is copied
+_FAR = 1 << 21  # bytes of A, from which on it comes from memory
 _LOWEST, _TALLEST = 64, 512  # rows of C in one task, where there are many
-_COPIED = 240  # the same where A is copied: with _DEEPER terms that copy fills a quarter of the L2 cache
-_FEW = 96  # the same where A comes from memory and is not
+_COLUMNS_FAR = (
+    240  # the same where A, a transpose, comes from memory: _DEEPER terms are a quarter of the L2 cache
+)
+_ROWS_FAR = 96  # the same of A's rows as they lie
+_COPIED_PANELS = 8  # of B, beyond which copying A pays with any vectors
 _STRIPE = 16  # rows of a transpose in one task: a cache line of what is read
 _LARGE = 1 << 17  # bytes of B, from which on it matters how it is read, and that each core reads only a part
 _ADDED_ROWS = 16  # of C in a task that adds up parts
@@ -99,7 +103,7 @@ def _far(a):
 def _packing(a, rows, transposed, tiles, b):
     """What of B is copied into panels: nothing, all of it beforehand, or in each task the block at hand.
 
-    All of it from fewer rows on where A comes from memory: then A need not be copied, see `_blocks`.
+    All of it from fewer rows on where A comes from memory.
     """
     row = b.shape[1] * b.itemsize
     many = _PACK_FAR if _far(a) and row <= _NARROW else _PACK_WIDE
@@ -113,18 +117,23 @@ def _packing(a, rows, transposed, tiles, b):
 
 
 @inline
-def _blocks(a, transposed, b, packing):
-    """(terms, rows, copying): the reduction's block, the most rows of C in a task (0: no matter), and whether
-    a task copies the part of A that it needs next.
-
-    From memory, a few long rows arrive as fast as they are copied: with a narrow B the first panel fetches
-    them into the L2 cache for the others.
-    """
+def _blocks(a, transposed):
+    """(terms, rows): the reduction's block, and the most rows of C in a task (0: no matter)."""
     if not _far(a):
-        return _DEPTH, 0, False
-    if packing == _ALL and not transposed and b.shape[1] * b.itemsize <= _NARROW:
-        return 2 * _DEEPER, _FEW, False
-    return _DEEPER, _COPIED, True
+        return _DEPTH, 0
+    return (_DEEPER, _COLUMNS_FAR) if transposed else (_DEEPEST, _ROWS_FAR)
+
+
+@inline
+def _copies(a, transposed, tiles, b):
+    """Whether a task copies the block of A at hand: where it comes from memory and is a transpose, for many
+    panels of B, or for tiles narrow enough to wait for the L2 cache.
+
+    What a tile reads of a transpose often lies in a single set of the L1 cache, and is gone when the next
+    tile needs the rest of these lines.
+    """
+    narrow = tiles[0] * a.itemsize < _LINE
+    return transposed and _far(a) and (narrow or _panels(b.shape[1], tiles) > _COPIED_PANELS)
 
 
 @inline
@@ -153,27 +162,30 @@ def _rows_task(t, block, tiles, a, transposed, b, packing, edges, packed, bias, 
     bias_at = bias.ctypes.data if bias.size and not len(sums) else 0
     count = edges.size - 1
     stride, a_k = (1, M) if transposed else (K, 1)
-    most, _, copying = _blocks(a, transposed, b, packing)
-    high, wide = (most, rows) if transposed else (rows, most)
+    most, _ = _blocks(a, transposed)
+    asking = transposed and _far(a)
+    lines = block * size // _LINE + 2  # of a row of A, wherever it begins; as many terms ask for it
+    turns = most // lines
+    most = turns * lines if asking else most
     # Rows an odd number of cache lines apart fall into all of the cache's sets
-    wide = (wide + 31) // 32 * 32 + _LINE // size
-    near = on_a_line(high * wide if copying else 0, a).reshape(high if copying else 0, wide)
-    if copying:
-        stride, a_k = (1, near.shape[1]) if transposed else (near.shape[1], 1)
+    wide = (block + 31) // 32 * 32 + _LINE // size
+    copying = _copies(a, transposed, tiles, b)
+    near = on_a_line(most * wide if copying else 0, a).reshape(most if copying else 0, wide)
+    a_k = wide if copying else a_k
     table = stride * np.arange(rows)
     block_of_b = on_a_line(most * edges[count] if packing == _BLOCKWISE else 0, a)
-    no_offset = np.zeros(1, np.int64)
+    offsets = lines * a_k * np.arange(turns)
     for k in range(begin, max(end, begin + 1), most):
         depth = min(most, end - k)
         A = a.ctypes.data + (k * M + first if transposed else first * K + k) * size
+        A_next = A + depth * M * size
         if copying:
-            high, wide = (depth, rows) if transposed else (rows, depth)
-            top, left = (k, first) if transposed else (first, k)
-            for i in range(high):
-                copy(a[top + i, left : left + wide], near[i, :wide])
+            for i in range(depth):
+                copy(a[k + i, first : first + rows], near[i, :rows])
             A = near.ctypes.data
         if packing == _BLOCKWISE:
             _pack(0, count, edges, b, k, depth, block_of_b)
+        coming = min(most, end - k - depth) if asking else 0
         relu = code == RELU and k + depth >= K and not len(sums)
         for p in range(count):
             j, columns = edges[p], min(edges[p + 1], N) - edges[p]
@@ -183,8 +195,15 @@ def _rows_task(t, block, tiles, a, transposed, b, packing, edges, packed, bias, 
                 at = j * depth if packing == _BLOCKWISE else j * K + k * b_k
                 B = (block_of_b if packing == _BLOCKWISE else packed).ctypes.data + at * size
             bias_here = bias_at + j * size if bias_at and k == 0 else 0
-            multiply(tiles, out + (first * N + j) * size, N, A, table, a_k, no_offset, 1, depth, B, b_k,
-                     bias_here, rows, columns, 1 if k > begin else 0, relu, size)  # fmt: skip
+            needed = NOTHING
+            if p == 0 and coming:
+                needed = A_next, M * size, A_next + coming * M * size
+            elif p == 1 and coming and packing == _BLOCKWISE:
+                B_next = b.ctypes.data + (k + depth) * N * size
+                needed = B_next, lines * _LINE, B_next + coming * N * size
+            S, terms = (turns, lines) if needed[0] else (1, depth)
+            multiply(tiles, out + (first * N + j) * size, N, A, table, a_k, offsets, S, terms, B, b_k,
+                     bias_here, rows, columns, 1 if k > begin else 0, relu, size, needed)  # fmt: skip
     if not len(sums):
         finish(c[first : first + rows].reshape(rows * N), code)
 
@@ -216,7 +235,7 @@ def _product(pool, tiles, a, transposed, b, bias, c, code):
     parts = _parts(M, K, b)
     sums = np.empty((parts if parts > 1 else 0, M, N), a.dtype)
     # Each task reads all of B, or of its part: with many rows, few tall blocks
-    _, tallest, _ = _blocks(a, transposed, b, packing)
+    _, tallest = _blocks(a, transposed)
     tallest = tallest or max(_LOWEST, min(_TALLEST, _BLOCK // max(N * a.itemsize, 1)))
     tasks = share_out(pool, M, 2.0 * M * b.size, _FLOPS, 8 if M <= 2 * _LOWEST else 2)
     blocks = max((tasks + parts - 1) // parts, M // tallest)

@@ -56,6 +56,8 @@ from ._vectors import Vectors, i64, prefetch
 _SHAPES = {32: (12, 12, 8, 6), 16: (8, 6, 4)}
 
 _AHEAD = 8  # steps of k
+_LINE = 64  # bytes
+NOTHING = (0, 0, 0)  # is needed next
 
 
 @functools.cache
@@ -121,13 +123,14 @@ def registers() -> int:
     return int(_target()["registers"])
 
 
-def _make_tile(size: int, mr: int, nv: int, masked: bool) -> Any:
+def _make_tile(size: int, mr: int, nv: int, masked: bool, asking: bool = False) -> Any:
     """The intrinsic for a tile of `mr` rows and `nv` vectors of floats of `size` bytes; strides count
-    elements."""
+    elements. `asking`: it asks for the rows at `needed`, `stride` bytes apart, a row in each part.
+    """
     width = lanes(size)
 
     def emit(context, builder: ir.IRBuilder, signature, args):
-        C, c_i, A, table, a_k, offsets, S, K, B, b_k, bias, last, add, relu = args
+        C, c_i, A, table, a_k, offsets, S, K, B, b_k, bias, last, add, relu, needed, stride = args
         vectors = Vectors(builder, size, width)
         real = vectors.real
         pointer = real.as_pointer()
@@ -180,10 +183,15 @@ def _make_tile(size: int, mr: int, nv: int, masked: bool) -> Any:
             offset = builder.load(builder.gep(builder.inttoptr(offsets, i64.as_pointer()), [outer.index]))
             a_start = builder.gep(a, [offset])
             a_now = cgutils.alloca_once_value(builder, a_start)
-            with cgutils.for_range(builder, K):
+            row = builder.add(needed, builder.mul(outer.index, stride))
+            with cgutils.for_range(builder, K) as inner:
                 b_row, a_row = builder.load(b_now), builder.load(a_now)
                 right = [load(b_row, column, v) for v, column in enumerate(columns)]
-                prefetch(builder, builder.gep(a_row, [ahead]))
+                if asking:
+                    line = builder.add(row, builder.mul(inner.index, i64(_LINE)))
+                    prefetch(builder, builder.inttoptr(line, pointer), level=2)
+                else:
+                    prefetch(builder, builder.gep(a_row, [ahead]))
                 for r in rows:
                     left = vectors.splat(builder.load(builder.gep(a_row, [steps[r]])))
                     for v in range(nv):
@@ -201,45 +209,52 @@ def _make_tile(size: int, mr: int, nv: int, masked: bool) -> Any:
         return context.get_dummy_value()
 
     @intrinsic
-    def tile(typingctx, C, c_i, A, table, a_k, offsets, S, K, B, b_k, bias, last, add, relu):
-        return types.void(*[types.int64] * 14), emit
+    def tile(typingctx, C, c_i, A, table, a_k, offsets, S, K, B, b_k, bias, last, add, relu, needed, stride):
+        return types.void(*[types.int64] * 16), emit
 
     return tile
 
 
 def _make_panel(size: int, nv: int, height: int, masked: bool) -> Any:
     main, t8, t4, t2, t1 = (_make_tile(size, min(mr, height), nv, masked) for mr in (height, 8, 4, 2, 1))
+    asking = _make_tile(size, height, nv, masked, asking=True)
 
-    def panel(C, c_i, A, table, a_k, offsets, S, K, B, b_k, bias, M, last, add, relu):
+    def panel(C, c_i, A, table, a_k, offsets, S, K, B, b_k, bias, M, last, add, relu, needed, stride, end):
         row = c_i * size
         rest = M
+        while rest >= height and needed < end:
+            asking(C, c_i, A, table, a_k, offsets, S, K, B, b_k, bias, last, add, relu, needed, stride)
+            needed += S * stride
+            rest -= height
+            C += height * row
+            table += height * 8
         while rest >= height:
-            main(C, c_i, A, table, a_k, offsets, S, K, B, b_k, bias, last, add, relu)
+            main(C, c_i, A, table, a_k, offsets, S, K, B, b_k, bias, last, add, relu, 0, 0)
             rest -= height
             C += height * row
             table += height * 8
         if rest >= 8:
-            t8(C, c_i, A, table, a_k, offsets, S, K, B, b_k, bias, last, add, relu)
+            t8(C, c_i, A, table, a_k, offsets, S, K, B, b_k, bias, last, add, relu, 0, 0)
             rest -= 8
             C += 8 * row
             table += 8 * 8
         if rest >= 4:
-            t4(C, c_i, A, table, a_k, offsets, S, K, B, b_k, bias, last, add, relu)
+            t4(C, c_i, A, table, a_k, offsets, S, K, B, b_k, bias, last, add, relu, 0, 0)
             rest -= 4
             C += 4 * row
             table += 4 * 8
         if rest >= 2:
-            t2(C, c_i, A, table, a_k, offsets, S, K, B, b_k, bias, last, add, relu)
+            t2(C, c_i, A, table, a_k, offsets, S, K, B, b_k, bias, last, add, relu, 0, 0)
             rest -= 2
             C += 2 * row
             table += 2 * 8
         if rest >= 1:
-            t1(C, c_i, A, table, a_k, offsets, S, K, B, b_k, bias, last, add, relu)
+            t1(C, c_i, A, table, a_k, offsets, S, K, B, b_k, bias, last, add, relu, 0, 0)
 
     return panel
 
 
-_PANEL = types.void(*[types.int64] * 15)
+_PANEL = types.void(*[types.int64] * 18)
 
 
 @functools.cache
@@ -261,19 +276,44 @@ def panels(itemsize: int) -> np.ndarray:
 
 
 @intrinsic
-def _call(typingctx, address, C, c_i, A, table, a_k, offsets, S, K, B, b_k, bias, M, last, add, relu):
+def _call(
+    typingctx,
+    address,
+    C,
+    c_i,
+    A,
+    table,
+    a_k,
+    offsets,
+    S,
+    K,
+    B,
+    b_k,
+    bias,
+    M,
+    last,
+    add,
+    relu,
+    needed,
+    stride,
+    end,
+):
     def emit(context, builder, signature, args):
-        kind = ir.FunctionType(ir.VoidType(), [i64] * 15)
+        kind = ir.FunctionType(ir.VoidType(), [i64] * 18)
         builder.call(builder.inttoptr(args[0], kind.as_pointer()), args[1:])
         return context.get_dummy_value()
 
-    return types.void(*[types.int64] * 16), emit
+    return types.void(*[types.int64] * 19), emit
 
 
 @inline
-def multiply(panels, C, c_i, A, rows, a_k, offsets, S, K, B, b_k, bias, M, N, add, relu, size):
+def multiply(
+    panels, C, c_i, A, rows, a_k, offsets, S, K, B, b_k, bias, M, N, add, relu, size, needed=NOTHING
+):
     """The formula at the head of this file for any number N of columns; C, A, B, bias are addresses,
-    strides and tables count elements.
+    strides and tables count elements. `needed`: memory to ask for meanwhile, ``(address, bytes from row to
+    row, address behind the last row)``. Each of the S parts asks for as many cache lines of a row as it has
+    terms.
 
     The columns are cut into panels of nearly equal width, so that no narrow panel is left over where that
     can be helped.
@@ -283,6 +323,7 @@ def multiply(panels, C, c_i, A, rows, a_k, offsets, S, K, B, b_k, bias, M, N, ad
     count = (vectors + widest - 1) // widest
     done = 0
     for p in range(count):
+        coming, stride, end = needed if p == 0 else NOTHING
         nv = (vectors - done + count - p - 1) // (count - p)
         first = done * width
         last = min(N - first - (nv - 1) * width, width)
@@ -293,5 +334,5 @@ def multiply(panels, C, c_i, A, rows, a_k, offsets, S, K, B, b_k, bias, M, N, ad
         C_at, B_at = C + first * size, B + first * size
         table, parts = rows.ctypes.data, offsets.ctypes.data
         _call(panels[at], C_at, c_i, A, table, a_k, parts, S, K, B_at, b_k, bias_at, M,
-              last, add, relu)  # fmt: skip
+              last, add, relu, coming, stride, end)  # fmt: skip
         done += nv

@@ -79,9 +79,11 @@ MUTANTS: list[Mutant] = [
         ("edges[p] = p * vectors // count * lanes", "edges[p] = p * (vectors // count) * lanes"),
         ("copy(b[first + k, j : j + columns]", "copy(b[k, j : j + columns]"),
         (
-            "copy(a[top + i, left : left + wide], near[i, :wide])",
-            "copy(a[i, left : left + wide], near[i, :wide])",
+            "copy(a[k + i, first : first + rows], near[i, :rows])",
+            "copy(a[i, first : first + rows], near[i, :rows])",
         ),
+        ("offsets = lines * a_k * np.arange(turns)", "offsets = lines * np.arange(turns)"),
+        ("most = turns * lines if asking else most", "most = (turns + 1) * lines if asking else most"),
         ("relu = code == RELU and k + depth >= K and not len(sums)", "relu = code == RELU and not len(sums)"),
         (
             "parallel_for(pool, (N + _STRIPE - 1) // _STRIPE, _transpose_rows",
