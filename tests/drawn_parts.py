@@ -14,33 +14,31 @@ from fastnn.kernels.cpu._jit import jit
 from fastnn.kernels.cpu._rows import largest_of_rows, out_times, rows_minus, sums_of_rows
 from fastnn.kernels.cpu._turn import turn_part
 from fastnn.kernels.cpu._windows import passes
+from fastnn.kernels.cpu.tile import NOTHING, panels
 from fastnn.kernels.cpu.tile import lanes as lanes_of
-from fastnn.kernels.cpu.tile import panels
 from tests.drawn import Calls, Draw, Drawn, max_pool_both_ways
 
 
-def run_panel(at, nv, last, a, transposed, b, bias, c, table, offsets, add, relu):
+def run_panel(panel, last, a, transposed, b, bias, c, table, offsets, add, relu, asking):
     rows, terms = c.shape[0], b.shape[0] // max(len(offsets), 1)
     bias_at = bias.ctypes.data if bias is not None else 0
     a_k = rows if transposed else 1
-    panel = ctypes.CFUNCTYPE(None, *[ctypes.c_int64] * 15)(int(panels(c.itemsize)[at + nv]))
-    panel(c.ctypes.data, c.shape[1], a.ctypes.data, table.ctypes.data, a_k, offsets.ctypes.data, len(offsets),
-          terms, b.ctypes.data, b.shape[1], bias_at, rows, last, add, relu)  # fmt: skip
+    needed = (a.ctypes.data, a.strides[0], a.ctypes.data + a.nbytes) if asking else NOTHING
+    call = ctypes.CFUNCTYPE(None, *[ctypes.c_int64] * 18)(int(panels(c.itemsize)[panel]))
+    call(c.ctypes.data, c.shape[1], a.ctypes.data, table.ctypes.data, a_k, offsets.ctypes.data, len(offsets),
+          terms, b.ctypes.data, b.shape[1], bias_at, rows, last, add, relu, *needed)  # fmt: skip
     return c
 
 
 def draw_panel(d: Draw) -> Drawn:
-    lanes, widest = (int(n) for n in panels(d.dtype().itemsize)[:2])
+    lanes, widest, few = (int(n) for n in panels(d.dtype().itemsize)[:3])
     nv, last, M, S, K = d.whole(1, widest), d.whole(1, lanes), d.whole(1, 40), d.whole(1, 3), d.whole(1, 7)
-    both = len(panels(d.dtype().itemsize)) > 2 + widest
-    at = 1 + (widest if both and last < lanes else 0)
     N, transposed = (nv - 1) * lanes + last, d.flag()
     a, b, bias, c = (np.ones(n, d.dtype) for n in (M * S * K, (S * K, N), N, (M, N)))
     table = np.arange(M) * (1 if transposed else S * K)
     offsets = np.arange(S) * (M * K if transposed else K)
     return run_panel, (
-        at,
-        nv,
+        2 + nv + (widest if last <= few else 0),
         last,
         a,
         transposed,
@@ -49,6 +47,7 @@ def draw_panel(d: Draw) -> Drawn:
         c,
         table,
         offsets,
+        d.flag(),
         d.flag(),
         d.flag(),
     )

@@ -19,6 +19,7 @@ import numpy as np
 
 from fastnn.kernels.cpu import _jit, _memory
 from fastnn.kernels.cpu.tile import describe as describe_tile
+from fastnn.kernels.cpu.tile import panels
 from tests.drawn import KERNELS, Calls, Draw, Drawn
 from tests.drawn_parts import PARTS, WAYS, run_panel
 from tests.guarded import Allocator
@@ -65,8 +66,8 @@ def panel_told(columns: int, row: int) -> Callable[[Draw], Drawn]:
         b = np.ones((2, 3), d.dtype)
         table, offsets = np.full(1, -row), np.zeros(1, np.int64)
         a, c = np.ones(2, d.dtype), np.ones((1, 3 + columns), d.dtype)
-        masked = 1
-        return run_panel, (masked, 1, 3 + columns, a, False, b, None, c, table, offsets, False, False)
+        masked = 3 + int(panels(d.dtype().itemsize)[1])
+        return run_panel, (masked, 3 + columns, a, False, b, None, c, table, offsets, False, False, False)
 
     return draw
 

@@ -24,18 +24,19 @@ from fastnn.kernels.reference import conv as reference_conv
 from tests import cases, parity
 
 ROOT = Path(__file__).resolve().parents[1]
-PROTOTYPE = ctypes.CFUNCTYPE(None, *[ctypes.c_int64] * 15)
+PROTOTYPE = ctypes.CFUNCTYPE(ctypes.c_int64, *[ctypes.c_int64] * 18)
 MARK = 77.0
 HEIGHTS = _SHAPES[_target()["registers"]]
 
 
 class Panel(NamedTuple):
-    """A compiled panel: `nv` vectors wide, `height` rows at a time, with its last vector `masked` or not."""
+    """A compiled panel: `nv` vectors wide, `height` rows at a time, for any last vector or for one of `few`
+    columns at most."""
 
     dtype: Any
     nv: int
     height: int
-    masked: bool
+    few: bool
 
     @property
     def lanes(self) -> int:
@@ -44,18 +45,29 @@ class Panel(NamedTuple):
     @property
     def call(self) -> Any:
         table = panels(self.dtype().itemsize)
-        both = len(table) > 2 + len(HEIGHTS)  # plain panels first, then the masked ones
-        return PROTOTYPE(int(table[1 + self.nv + (len(HEIGHTS) if both and self.masked else 0)]))
+        return PROTOTYPE(int(table[2 + self.nv + (len(HEIGHTS) if self.few else 0)]))
+
+    @property
+    def lasts(self) -> range:
+        """How many columns of the last vector it may be asked for."""
+        masked = self.few or _target()["cheap_masks"]
+        most = int(panels(self.dtype().itemsize)[2]) if self.few else self.lanes
+        return range(1 if masked else self.lanes, most + 1)
+
+    @property
+    def whole(self) -> bool:
+        """Whether it leaves no rows over."""
+        return not (self.few and _target()["cheap_masks"] and self.nv > 2)
 
     def __str__(self) -> str:
-        return f"{self.dtype.__name__}-{self.nv}x{self.lanes}{'-masked' if self.masked else ''}"
+        return f"{self.dtype.__name__}-{self.nv}x{self.lanes}{'-few' if self.few else ''}"
 
 
 PANELS = [
-    Panel(dtype, nv, height, masked)
+    Panel(dtype, nv, height, few)
     for dtype in (np.float32, np.float64)
     for nv, height in enumerate(HEIGHTS, 1)
-    for masked in ((True,) if _target()["cheap_masks"] else (False, True))
+    for few in (False, True)
 ]
 each_panel = pytest.mark.parametrize("panel", PANELS, ids=str)
 
@@ -83,7 +95,8 @@ def buffer(used: np.ndarray, rng: np.random.Generator, dtype: Any) -> tuple[np.n
 
 
 def check(panel: Panel, rng: Any, M: int, S: int, K: int, last: int, at: Strides, flags: tuple) -> None:
-    """Run `panel` on an M-row product and compare all of its memory with the formula's."""
+    """Run `panel` on an M-row product, or as many of its rows as it does, and compare all of its memory with
+    the formula's. Meanwhile it asks for rows of A, or for memory that is not there."""
     add, with_bias, relu = flags
     N = (panel.nv - 1) * panel.lanes + last
     table, offsets = at.row * np.arange(M), at.part * np.arange(S)
@@ -100,17 +113,17 @@ def check(panel: Panel, rng: Any, M: int, S: int, K: int, last: int, at: Strides
     expected = c.copy()
     start = c[c_index + c_zero] if add else bias * with_bias
     value = start + a[a_index + a_zero] @ b[b_index + b_zero]
-    expected[c_index + c_zero] = np.maximum(value, 0) if relu else value
-    panel.call(
+    rest = 0 if panel.whole else M % panel.height
+    here = (c_index + c_zero)[: M - rest]
+    expected[here] = (np.maximum(value, 0) if relu else value)[: M - rest]
+    needed = ((0, 0, 0), (a.ctypes.data, 64, a.ctypes.data + a.nbytes), (4096, 4096, 1 << 30))[M % 3]
+    left = panel.call(
         address(c, c_zero), at.c_i, address(a, a_zero), table.ctypes.data, at.a_k, offsets.ctypes.data, S, K,
         address(b, b_zero), at.b_k, bias.ctypes.data if with_bias else 0, M, last, add, relu,
+        *needed,
     )  # fmt: skip
+    assert left == rest
     np.testing.assert_array_equal(c, expected, f"{panel}: {M=} {S=} {K=} {last=} {at} {flags}")
-
-
-def lasts(panel: Panel) -> range:
-    """How many columns of the last vector a panel may be asked for."""
-    return range(1 if panel.masked else panel.lanes, panel.lanes + 1)
 
 
 def all_flags() -> Iterator[tuple[int, int, int]]:
@@ -122,8 +135,8 @@ def test_panel_computes_its_formula_for_every_height_and_edge(panel: Panel) -> N
     rng = np.random.default_rng(0)
     width = panel.nv * panel.lanes
     for M in range(2 * panel.height + 2):  # every remainder, through tiles of 8, 4, 2 and 1 rows
-        for last in lasts(panel):
-            for flags in all_flags() if last in (1, panel.lanes) else [(0, 1, 1)]:
+        for last in panel.lasts:
+            for flags in all_flags() if last in (1, panel.lasts[-1]) else [(0, 1, 1)]:
                 check(panel, rng, M, 2, 3, last, Strides(6, 3, 1, width, width), flags)
 
 
@@ -139,7 +152,7 @@ def test_panel_follows_any_strides_also_negative_ones(panel: Panel) -> None:
             for sign, n in zip(rng.choice([-1, 1], 2), width + rng.integers(0, 9, 2), strict=True)
         )
         flags = tuple(int(flag) for flag in rng.integers(0, 2, 3))
-        check(panel, rng, M, S, K, int(rng.choice(lasts(panel))), Strides(row, part, a_k, b_k, c_i), flags)
+        check(panel, rng, M, S, K, int(rng.choice(panel.lasts)), Strides(row, part, a_k, b_k, c_i), flags)
 
 
 @each_panel
@@ -148,18 +161,19 @@ def test_panel_with_nothing_to_sum_gives_the_start_value(panel: Panel) -> None:
     width = panel.nv * panel.lanes
     for S, K in ((0, 3), (3, 0), (0, 0)):
         for flags in all_flags():
-            check(panel, rng, panel.height + 1, S, K, panel.lanes, Strides(5, 1, 1, width, width), flags)
+            check(panel, rng, panel.height + 1, S, K, panel.lasts[-1], Strides(5, 1, 1, width, width), flags)
 
 
 @each_panel
 def test_panel_keeps_nan_and_infinities_in_their_rows(panel: Panel) -> None:
-    width, M, K = panel.nv * panel.lanes, panel.height + 3, 5
+    last = panel.lasts[-1]
+    width, M, K = (panel.nv - 1) * panel.lanes + last, panel.height + (3 if panel.whole else 0), 5
     a, b, c = (np.ones(shape, panel.dtype) for shape in ((M, K), (K, width), (M, width)))
     a[0, 2], a[M - 1, 3], a[1, 4] = np.nan, np.inf, -np.inf
     table, offsets = K * np.arange(M), np.zeros(1, np.int64)
     for relu in (0, 1):
         panel.call(c.ctypes.data, width, a.ctypes.data, table.ctypes.data, 1, offsets.ctypes.data, 1, K,
-                   b.ctypes.data, width, 0, M, panel.lanes, 0, relu)  # fmt: skip
+                   b.ctypes.data, width, 0, M, last, 0, relu, 0, 0, 0)  # fmt: skip
         expected = np.full(M, K, panel.dtype)
         expected[[0, 1, M - 1]] = np.nan, 0 if relu else -np.inf, np.inf
         np.testing.assert_array_equal(c, np.repeat(expected[:, None], width, 1))

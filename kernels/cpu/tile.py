@@ -28,8 +28,9 @@ so a convolution's im2col rows are addressed, never built. The tile itself (AVX-
 A step of k is mr·nv multiply-adds on mr + nv loads. With two units for each, arithmetic hides the loads as
 soon as mr·nv > mr + nv, and the units' latency (4 steps x 2 units) as soon as mr·nv >= 8. Registers bound
 it: mr·nv + nv + 1 <= 32 (AVX-512, NEON) or 16. `_SHAPES` lists the heights for each nv. What remains of M
-runs through tiles of 8, 4, 2 and 1 rows; the last vector's columns past the edge are masked in every load
-and store, so no byte outside the operands is touched.
+runs through tiles of 8, 4, 2 and 1 rows. Of three vectors or four the last is half as wide where that is
+enough; its columns past the edge are masked in every load and store, so no byte outside the operands is
+touched.
 
 The multiply-add is ``llvm.fmuladd``: one instruction where the CPU has one, a multiply and an add elsewhere
 (``llvm.fma`` would then call a library). Which vectors the CPU has is asked of the compiler itself, see
@@ -123,35 +124,35 @@ def registers() -> int:
     return int(_target()["registers"])
 
 
-def _make_tile(size: int, mr: int, nv: int, masked: bool, asking: bool = False) -> Any:
-    """The intrinsic for a tile of `mr` rows and `nv` vectors of floats of `size` bytes; strides count
-    elements. `asking`: it asks for the rows at `needed`, `stride` bytes apart, a row in each part.
+def _make_tile(size: int, mr: int, nv: int, last_width: int, masked: bool, asking: bool = False) -> Any:
+    """The intrinsic for a tile of `mr` rows and `nv` vectors of floats of `size` bytes, the last of which has
+    `last_width` lanes; strides count elements. `asking`: it asks for the rows at `needed`, `stride` bytes
+    apart, a row in each part.
     """
     width = lanes(size)
 
     def emit(context, builder: ir.IRBuilder, signature, args):
         C, c_i, A, table, a_k, offsets, S, K, B, b_k, bias, last, add, relu, needed, stride = args
-        vectors = Vectors(builder, size, width)
-        real = vectors.real
+        across = [Vectors(builder, size, width)] * (nv - 1) + [Vectors(builder, size, last_width)]
+        real = across[0].real
         pointer = real.as_pointer()
-        zero = vectors.constant(0)
-        mask = vectors.below(last)
+        mask = across[-1].below(last)
 
         def masks(v):  # only the last vector's
             return mask if masked and v == nv - 1 else None
 
         def load(base, index, v):
-            return vectors.load(builder.gep(base, [index]), masks(v))
+            return across[v].load(builder.gep(base, [index]), masks(v))
 
         def store(value, base, index, v):
-            vectors.store(value, builder.gep(base, [index]), masks(v))
+            across[v].store(value, builder.gep(base, [index]), masks(v))
 
         c, a, b = (builder.inttoptr(x, pointer) for x in (C, A, B))
         rows = range(mr)
         columns = [i64(v * width) for v in range(nv)]
         lowest = builder.select(builder.icmp_signed("!=", relu, i64(0)), real(0.0), real(float("-inf")))
-        floor = vectors.splat(lowest)
-        acc = [[cgutils.alloca_once(builder, vectors.vector) for _ in columns] for _ in rows]
+        floor = [vectors.splat(lowest) for vectors in across]
+        acc = [[cgutils.alloca_once(builder, vectors.vector) for vectors in across] for _ in rows]
 
         with builder.if_else(builder.icmp_signed("!=", add, i64(0))) as (then, otherwise):
             with then:
@@ -161,7 +162,7 @@ def _make_tile(size: int, mr: int, nv: int, masked: bool, asking: bool = False) 
                         builder.store(load(c, builder.add(row, column), v), acc[r][v])
             with otherwise:
                 has_bias = builder.icmp_signed("!=", bias, i64(0))
-                start = [cgutils.alloca_once_value(builder, zero) for _ in columns]
+                start = [cgutils.alloca_once_value(builder, vectors.constant(0)) for vectors in across]
                 with builder.if_then(has_bias):
                     for v, column in enumerate(columns):
                         builder.store(load(builder.inttoptr(bias, pointer), column, v), start[v])
@@ -193,9 +194,9 @@ def _make_tile(size: int, mr: int, nv: int, masked: bool, asking: bool = False) 
                 else:
                     prefetch(builder, builder.gep(a_row, [ahead]))
                 for r in rows:
-                    left = vectors.splat(builder.load(builder.gep(a_row, [steps[r]])))
-                    for v in range(nv):
-                        total = vectors.fmuladd(left, right[v], builder.load(acc[r][v]))
+                    left = builder.load(builder.gep(a_row, [steps[r]]))
+                    for v, vectors in enumerate(across):
+                        total = vectors.fmuladd(vectors.splat(left), right[v], builder.load(acc[r][v]))
                         builder.store(total, acc[r][v])
                 builder.store(builder.gep(b_row, [b_k]), b_now)
                 builder.store(builder.gep(a_row, [a_k]), a_now)
@@ -204,8 +205,8 @@ def _make_tile(size: int, mr: int, nv: int, masked: bool, asking: bool = False) 
             row = builder.mul(c_i, i64(r))
             for v, column in enumerate(columns):
                 value = builder.load(acc[r][v])
-                below = builder.fcmp_ordered("<", value, floor)  # false for NaN, which therefore stays
-                store(builder.select(below, floor, value), c, builder.add(row, column), v)
+                below = builder.fcmp_ordered("<", value, floor[v])  # false for NaN, which therefore stays
+                store(builder.select(below, floor[v], value), c, builder.add(row, column), v)
         return context.get_dummy_value()
 
     @intrinsic
@@ -215,9 +216,12 @@ def _make_tile(size: int, mr: int, nv: int, masked: bool, asking: bool = False) 
     return tile
 
 
-def _make_panel(size: int, nv: int, height: int, masked: bool) -> Any:
-    main, t8, t4, t2, t1 = (_make_tile(size, min(mr, height), nv, masked) for mr in (height, 8, 4, 2, 1))
-    asking = _make_tile(size, height, nv, masked, asking=True)
+def _make_panel(size: int, nv: int, height: int, last_width: int, masked: bool, small: bool) -> Any:
+    """As many tiles of `height` as there are rows for, then `small` ones; returns how many rows are left."""
+    main, t8, t4, t2, t1 = (
+        _make_tile(size, min(mr, height), nv, last_width, masked) for mr in (height, 8, 4, 2, 1)
+    )
+    asking = _make_tile(size, height, nv, last_width, masked, asking=True)
 
     def panel(C, c_i, A, table, a_k, offsets, S, K, B, b_k, bias, M, last, add, relu, needed, stride, end):
         row = c_i * size
@@ -233,77 +237,66 @@ def _make_panel(size: int, nv: int, height: int, masked: bool) -> Any:
             rest -= height
             C += height * row
             table += height * 8
-        if rest >= 8:
-            t8(C, c_i, A, table, a_k, offsets, S, K, B, b_k, bias, last, add, relu, 0, 0)
-            rest -= 8
-            C += 8 * row
-            table += 8 * 8
-        if rest >= 4:
-            t4(C, c_i, A, table, a_k, offsets, S, K, B, b_k, bias, last, add, relu, 0, 0)
-            rest -= 4
-            C += 4 * row
-            table += 4 * 8
-        if rest >= 2:
-            t2(C, c_i, A, table, a_k, offsets, S, K, B, b_k, bias, last, add, relu, 0, 0)
-            rest -= 2
-            C += 2 * row
-            table += 2 * 8
-        if rest >= 1:
-            t1(C, c_i, A, table, a_k, offsets, S, K, B, b_k, bias, last, add, relu, 0, 0)
+        if small:  # or Numba leaves out what follows
+            if rest >= 8:
+                t8(C, c_i, A, table, a_k, offsets, S, K, B, b_k, bias, last, add, relu, 0, 0)
+                rest -= 8
+                C += 8 * row
+                table += 8 * 8
+            if rest >= 4:
+                t4(C, c_i, A, table, a_k, offsets, S, K, B, b_k, bias, last, add, relu, 0, 0)
+                rest -= 4
+                C += 4 * row
+                table += 4 * 8
+            if rest >= 2:
+                t2(C, c_i, A, table, a_k, offsets, S, K, B, b_k, bias, last, add, relu, 0, 0)
+                rest -= 2
+                C += 2 * row
+                table += 2 * 8
+            if rest >= 1:
+                t1(C, c_i, A, table, a_k, offsets, S, K, B, b_k, bias, last, add, relu, 0, 0)
+                rest -= 1
+        return rest
 
     return panel
 
 
-_PANEL = types.void(*[types.int64] * 18)
+_PANEL = types.int64(*[types.int64] * 18)
 
 
 @functools.cache
 def panels(itemsize: int) -> np.ndarray:
-    """The compiled panels for floats of `itemsize` bytes: a row ``[lanes, widest nv, addresses of nv = 1,
-    2, ... ]``.
+    """The compiled panels for floats of `itemsize` bytes: a row ``[lanes, widest nv, few, addresses of nv =
+    1, 2, ..., the same where the last vector has `few` columns at most]``.
 
-    Where a masked vector costs more than a plain one, the row goes on with the addresses of the masked
-    variants.
+    Where a masked vector costs more than a plain one, the latter are masked. Elsewhere all are, and of the
+    latter the widest have a last vector half as wide, which takes some CPUs half the time of a whole one
+    (with one vector or two, broadcasts take as long); they leave over what would be small tiles.
     """
     target = _target()
-    shapes = _SHAPES[target["registers"]]
-    table = [lanes(itemsize), len(shapes)]
-    for masked in (True,) if target["cheap_masks"] else (False, True):
-        for nv, rows in enumerate(shapes, 1):
-            variant = f"f{8 * itemsize} nv={nv} rows={rows} masked={masked} width={target['width']}"
-            table.append(native(_PANEL, _make_panel(itemsize, nv, rows, masked), variant=variant))
-    return np.array(table, np.int64)
+    shapes, width, cheap = _SHAPES[target["registers"]], lanes(itemsize), target["cheap_masks"]
+    few = width // 2 if cheap else width - 1
+    whole, ragged = [], []
+    for nv, rows in enumerate(shapes, 1):
+        variant = f"f{8 * itemsize} nv={nv} rows={rows} width={width}"
+        panel = _make_panel(itemsize, nv, rows, width, cheap, small=True)
+        whole.append(native(_PANEL, panel, variant=f"{variant} masked={cheap}"))
+        if cheap and nv <= 2:
+            ragged.append(whole[-1])
+            continue
+        panel = _make_panel(itemsize, nv, rows, few if cheap else width, True, small=not cheap)
+        ragged.append(native(_PANEL, panel, variant=f"{variant} last={few}"))
+    return np.array([width, len(shapes), few, *whole, *ragged], np.int64)
 
 
 @intrinsic
-def _call(
-    typingctx,
-    address,
-    C,
-    c_i,
-    A,
-    table,
-    a_k,
-    offsets,
-    S,
-    K,
-    B,
-    b_k,
-    bias,
-    M,
-    last,
-    add,
-    relu,
-    needed,
-    stride,
-    end,
-):
+def _call(typingctx, address, C, c_i, A, table, a_k, offsets, S, K, B, b_k, bias, M, last, add, relu, needed,
+          stride, end):  # fmt: skip
     def emit(context, builder, signature, args):
-        kind = ir.FunctionType(ir.VoidType(), [i64] * 18)
-        builder.call(builder.inttoptr(args[0], kind.as_pointer()), args[1:])
-        return context.get_dummy_value()
+        kind = ir.FunctionType(i64, [i64] * 18)
+        return builder.call(builder.inttoptr(args[0], kind.as_pointer()), args[1:])
 
-    return types.void(*[types.int64] * 19), emit
+    return types.int64(*[types.int64] * 19), emit
 
 
 @inline
@@ -318,7 +311,7 @@ def multiply(
     The columns are cut into panels of nearly equal width, so that no narrow panel is left over where that
     can be helped.
     """
-    width, widest = panels[0], panels[1]
+    width, widest, few = panels[0], panels[1], panels[2]
     vectors = (N + width - 1) // width
     count = (vectors + widest - 1) // widest
     done = 0
@@ -327,12 +320,14 @@ def multiply(
         nv = (vectors - done + count - p - 1) // (count - p)
         first = done * width
         last = min(N - first - (nv - 1) * width, width)
-        at = 1 + nv
-        if last < width and len(panels) > 2 + widest:
-            at += widest
+        at = 2 + nv + (widest if last <= few else 0)
         bias_at = bias + first * size if bias != 0 else bias
         C_at, B_at = C + first * size, B + first * size
         table, parts = rows.ctypes.data, offsets.ctypes.data
-        _call(panels[at], C_at, c_i, A, table, a_k, parts, S, K, B_at, b_k, bias_at, M,
-              last, add, relu, coming, stride, end)  # fmt: skip
+        rest = _call(panels[at], C_at, c_i, A, table, a_k, parts, S, K, B_at, b_k, bias_at, M,
+                     last, add, relu, coming, stride, end)  # fmt: skip
+        if rest > 0:  # few, left over
+            C_at, table = C_at + (M - rest) * c_i * size, table + (M - rest) * 8
+            _call(panels[2 + nv], C_at, c_i, A, table, a_k, parts, S, K, B_at, b_k, bias_at, rest,
+                  last, add, relu, 0, 0, 0)  # fmt: skip
         done += nv

@@ -116,7 +116,7 @@ MUTANTS: list[Mutant] = [
         "tests/test_tile.py -k panel",
         (
             "builder.store(load(builder.inttoptr(bias, pointer), column, v), start[v])",
-            "builder.store(zero, start[v])",
+            "builder.store(across[v].constant(0), start[v])",
         ),
         ("table += 4 * 8", "table += 2 * 8"),
         ("C += 8 * row", "C += 4 * row"),
@@ -132,6 +132,7 @@ MUTANTS: list[Mutant] = [
         ),
         ("bias_at = bias + first * size if bias != 0 else bias", "bias_at = bias"),
         ("first = done * width\n", "first = done * width - (done > 0)\n"),
+        ("table + (M - rest) * 8\n", "table\n"),
     ),
     *of(
         "kernels/cpu/conv.py",
