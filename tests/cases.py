@@ -244,6 +244,11 @@ CONV_POOL_ODD = [
     ConvPool("strided", Conv("", (2, 3, 19, 18), (5, 3, 3, 2), (2, 1), (1, 2), (2, 1))),
     ConvPool("dilated by columns", Conv("", (2, 6, 9, 14), (4, 6, 3, 3), (1, 2), (1, 3), (1, 3))),
     ConvPool("window larger than image", Conv("", (2, 2, 3, 2), (3, 2, 5, 4), padding=(3, 3))),
+    ConvPool("few taps", Conv("", (3, 2, 9, 8), (37, 2, 2, 3), padding=(1, 2), activation="relu")),
+    ConvPool("few taps, strided", Conv("", (9, 1, 15, 12), (17, 1, 3, 2), stride=(2, 1))),
+    ConvPool("few taps, dilated", Conv("", (2, 2, 9, 11), (32, 2, 2, 3), (1, 2), (1, 2), (2, 3))),
+    ConvPool("few taps, of one vector and more", Conv("", (2, 4, 7, 9), (40, 4, 3, 3), padding=(1, 1))),
+    ConvPool("few taps, all in one run", Conv("", (2, 30, 6, 4), (48, 30, 1, 1))),
     ConvPool("two groups", Conv("", (3, 4, 9, 8), (6, 2, 3, 3), padding=(1, 1), groups=2)),
     ConvPool("depthwise", Conv("", (2, 5, 8, 8), (5, 1, 3, 3), groups=5, activation="relu")),
 ]  # fmt: skip

@@ -105,10 +105,10 @@ def draw_conv2d_backward(d: Draw) -> Drawn:
     return d.backend.conv.conv2d_backward, (grad, x, weight, *geometry, d.flag(), out)
 
 
-def conv_pool_both_ways(conv_pool, x, weight, bias, convolution, pooling, activation, input_grad, out):
+def conv_pool_both_ways(conv_pool, x, weight, bias, convolution, pooling, activation, input_grad, out, told):
     pooled, indices = conv_pool.conv2d_max_pool2d(x, weight, bias, convolution, pooling, activation)
-    run = conv_pool.conv2d_max_pool2d_backward
-    return pooled, *run(pooled, indices, x, weight, convolution, input_grad, out)
+    run, window = conv_pool.conv2d_max_pool2d_backward, pooling if told else None
+    return pooled, *run(pooled, indices, x, weight, convolution, input_grad, out, window)
 
 
 def draw_conv_pool(d: Draw) -> Drawn:
@@ -135,6 +135,7 @@ def draw_conv_pool(d: Draw) -> Drawn:
         name,
         d.flag(),
         out,
+        d.flag(),
     )
 
 

@@ -16,7 +16,7 @@ from fastnn.kernels.cpu._turn import turn_part
 from fastnn.kernels.cpu._windows import passes
 from fastnn.kernels.cpu.tile import NOTHING, panels
 from fastnn.kernels.cpu.tile import lanes as lanes_of
-from tests.drawn import Calls, Draw, Drawn, max_pool_both_ways
+from tests.drawn import Calls, Draw, Drawn, conv_pool_both_ways, max_pool_both_ways
 
 
 def run_panel(panel, last, a, transposed, b, bias, c, table, offsets, add, relu, asking):
@@ -161,6 +161,31 @@ def draw_large_linear_backward(d: Draw) -> Drawn:
     return d.backend.linear.linear_backward, (*operands, True)
 
 
+def draw_few_taps(d: Draw) -> Drawn:
+    """A first convolution of many filters with few taps, and windows of 2 x 2 behind it, for which
+    ``_few_taps.py`` is."""
+    kernel, stride = (d.whole(1, 3), d.whole(1, 3)), (d.whole(1, 2), d.whole(1, 2))
+    padding = tuple(d.whole(0, k // 2) for k in kernel)
+    size = tuple(
+        s * (2 * d.whole(1, 5) - 1) + k - 2 * p + d.whole(0, 2)
+        for k, s, p in zip(kernel, stride, padding, strict=True)
+    )
+    x = d.image(d.whole(1, 9), d.whole(1, 3), *size)
+    weight = d.array(d.whole(17, 40), x.shape[1], *kernel)
+    pooling = (2, 2), (2, 2), (0, 0), (1, 1), d.flag()
+    return partial(conv_pool_both_ways, d.backend.conv_pool), (
+        x,
+        weight,
+        None,
+        (stride, padding, (1, 1), 1),
+        pooling,
+        None,
+        False,
+        None,
+        True,
+    )
+
+
 def draw_narrow_linear(d: Draw) -> Drawn:
     """A weight of few columns, for which ``_linear_narrow.py`` is: whole vectors of terms or not."""
     terms = 32 * d.whole(7, 15) if d.flag() else d.whole(200, 500)
@@ -226,6 +251,7 @@ def draw_far_max_pool2d(d: Draw) -> Drawn:
 
 WAYS: Calls = {
     "max_pool2d, far": draw_far_max_pool2d,
+    "conv2d_max_pool2d, few taps": draw_few_taps,
     "linear, large": draw_large_linear,
     "linear_backward, large": draw_large_linear_backward,
     "linear, few columns": draw_narrow_linear,

@@ -62,10 +62,13 @@ def assert_backward(
     x: np.ndarray,
     weight: np.ndarray,
     input_grad: bool = True,
+    told: bool = False,
 ) -> tuple[Any, ...]:
-    """Compare, and return the gradients."""
+    """Compare, and return the gradients. Told of the pooling, kernels rely on indices that lie in their
+    windows."""
+    pooling = case.pooling if told else None
     grads = parity.call(
-        cpu.conv2d_max_pool2d_backward, grad, indices, x, weight, case.convolution, input_grad
+        cpu.conv2d_max_pool2d_backward, grad, indices, x, weight, case.convolution, input_grad, None, pooling
     )
     assert (grads[0] is None) is not input_grad
     if input_grad:
@@ -94,16 +97,25 @@ def test_conv2d_max_pool2d_and_its_gradients_match_the_reference(case: cases.Con
     assert_forward(case, x, weight, None)
     indices = assert_forward(case, x, weight, bias)
     assert_backward(case, grad, indices, x, weight)
-    assert_backward(case, grad, indices, x, weight, input_grad=False)
+    for told in (False, True):
+        assert_backward(case, grad, indices, x, weight, input_grad=False, told=told)
 
 
-def test_the_table_has_cases_for_lists_and_for_the_two_gradients_one_after_the_other() -> None:
-    ways = set()
+def test_the_table_has_cases_for_lists_for_masks_and_for_the_two_gradients_one_after_the_other(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    ways = []
+    for module in (cpu._lists, cpu._few_taps, cpu.conv):
+        name = "conv2d_backward" if module is cpu.conv else "run"
+        run = getattr(module, name)
+        monkeypatch.setattr(module, name, lambda *a, run=run: (ways.append(run.__module__), run(*a))[1])
     for case in cases.CONV_POOL_ODD:
-        x, weight, _, grad = case.operands()
-        between, padding, _, _ = case.conv.output[2:], *case.convolution[1:]
-        ways.add(cpu._pays(x, weight, grad, between, padding, case.conv.groups))
-    assert ways == {False, True}
+        x, weight, bias, grad = case.operands()
+        _, indices = cpu.conv2d_max_pool2d(x, weight, bias, case.convolution, case.pooling, None)
+        operands = (grad, indices, x, weight, case.convolution, False)
+        cpu.conv2d_max_pool2d_backward(*operands, None, case.pooling)
+    assert len(ways) == len(cases.CONV_POOL_ODD)
+    assert min(ways.count(module.__name__) for module in (cpu._lists, cpu._few_taps, cpu.conv)) >= 3
 
 
 # of the real ones LeNet's: where filters are transformed, integers become fractions
@@ -118,7 +130,11 @@ def test_integers_give_exactly_the_reference_s_results(case: cases.ConvPool, dty
         np.testing.assert_array_equal(ours, theirs)
     operands = (grad, results[1], x, weight, case.convolution, True)
     gradients = cpu.conv2d_max_pool2d_backward(*operands)
-    for ours, theirs in zip(gradients, reference.conv2d_max_pool2d_backward(*operands), strict=True):
+    expected = reference.conv2d_max_pool2d_backward(*operands)
+    for ours, theirs in zip(gradients, expected, strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+    gradients = cpu.conv2d_max_pool2d_backward(*operands[:-1], False, None, case.pooling)
+    for ours, theirs in zip(gradients[1:], expected[1:], strict=True):
         np.testing.assert_array_equal(ours, theirs)
 
 
@@ -162,10 +178,11 @@ def test_conv2d_max_pool2d_matches_for_any_shape_and_memory(
     st.tuples(parity.layouts, parity.layouts, parity.layouts, parity.layouts),
     parity.seeds,
     st.booleans(),
+    st.booleans(),
     st.sampled_from(("all", "half", "none", "special")),
 )
 def test_conv2d_max_pool2d_backward_matches_for_any_shape_and_memory(
-    case, dtype, layout, seed, input_grad, kept
+    case, dtype, layout, seed, input_grad, told, kept
 ) -> None:
     x, weight = parity.floats(seed, case.conv.x, dtype), parity.floats(seed + 1, case.conv.weight, dtype)
     grad, rng = parity.floats(seed + 2, case.output, dtype), np.random.default_rng(seed)
@@ -175,10 +192,13 @@ def test_conv2d_max_pool2d_backward_matches_for_any_shape_and_memory(
         grad *= 0
     elif kept == "special":
         grad = parity.plant(grad, seed)
-    # any pixels, not only maxima: several windows name the same one
-    indices = rng.integers(0, int(np.prod(case.conv.output[2:])), case.output, np.int32)
+    if told:
+        _, indices = reference.conv2d_max_pool2d(x, weight, None, case.convolution, case.pooling, None)
+        indices = indices.astype(np.int32)
+    else:  # any pixels, not only maxima: several windows name the same one
+        indices = rng.integers(0, int(np.prod(case.conv.output[2:])), case.output, np.int32)
     operands = [parity.arrange(a, how) for a, how in zip((grad, indices, x, weight), layout, strict=True)]
-    assert_backward(case, *operands, input_grad)
+    assert_backward(case, *operands, input_grad, told)
 
 
 PLAIN = cases.ConvPool("", cases.Conv("", (3, 3, 10, 10), (4, 3, 3, 3)))  # 8 x 8 pixels, pooled to 4 x 4

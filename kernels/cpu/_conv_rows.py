@@ -139,6 +139,15 @@ def convolve(tiles, start, C, weight, bias, table, offsets, geometry, pixels, re
         multiply(tiles, Y, O, A, table, 1, offsets, S, K, B, columns, bias_at, pixels, Og, 0, relu, size)
 
 
+@inline
+def add_parts(parts, total):
+    """Fill `total` with the sum of the rows of `parts`, in order."""
+    copy(parts[0], total)
+    for t in range(1, len(parts)):
+        for i in range(total.size):
+            total[i] += parts[t, i]
+
+
 @functools.lru_cache(maxsize=1024)  # a network asks for the same few at every step
 def plan(image, kernel_size, size, stride, corner, step, dilation, groups, shared, rows):
     """The geometry for images of `image` pixels placed with the first at `corner` and the others `step`

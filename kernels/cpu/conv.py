@@ -18,6 +18,7 @@ from ._columns import col2im, im2col
 from ._conv_rows import (
     CHUNKS,
     TASKS,
+    add_parts,
     convolve,
     filters_of,
     gradients,
@@ -100,14 +101,8 @@ def _weight_gradient(
 ):
     arguments = (tasks, tiles, x, grad, partial, partial_bias, scratches, geometry)
     parallel_for(pool, tasks, _weight_task, arguments)
-    parts, total = partial.reshape(tasks, grad_weight.size), grad_weight.reshape(grad_weight.size)
-    total[:] = 0
-    grad_bias[:] = 0
-    for t in range(tasks):
-        for i in range(total.size):
-            total[i] += parts[t, i]
-        for o in range(grad_bias.size):
-            grad_bias[o] += partial_bias[t, o]
+    add_parts(partial.reshape(tasks, grad_weight.size), grad_weight.reshape(grad_weight.size))
+    add_parts(partial_bias, grad_bias)
 
 
 @inline

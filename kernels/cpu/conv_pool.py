@@ -3,12 +3,10 @@
 Forward, a few rows of the convolution at a time go to a scratch and are pooled while the L1 cache holds them:
 what is four times as large as the result never reaches memory.
 
-Backward, the gradient of the convolution would be zeros but for one pixel a window. It is never built: each
-filter gets the list of its gradients that are not zero and of the windows of the image they belong to, and
-``_windows.py`` runs along these lists. That is a quarter of the arithmetic for windows of 2 x 2, less where a
-ReLU behind the pooling has zeroed gradients too. Where over a third of the gradient may be no zero (windows
-that overlap by more than half) or the channels fall into groups, the two operations' own gradients are taken
-one after the other.
+Backward, the gradient of the convolution would be zeros but for one pixel a window. It is never built: what
+is no zero is taken by lists (``_lists.py``) or, for filters of few taps, by masks (``_few_taps.py``). Where
+over a third of the gradient may be no zero (windows that overlap by more than half) or the channels fall into
+groups, the two operations' own gradients are taken one after the other.
 """
 
 from __future__ import annotations
@@ -20,7 +18,7 @@ import numpy as np
 
 from fastnn.kernels.reference._shared import pooled_shape
 
-from . import _narrow, _winograd, conv, pool
+from . import _few_taps, _lists, _narrow, _winograd, conv, pool
 from ._conv_columns import by_output
 from ._conv_rows import (
     CHUNKS,
@@ -33,11 +31,9 @@ from ._conv_rows import (
     plan,
     scratches,
     tables,
-    whole,
 )
 from ._jit import inline, jit
-from ._memory import aligned, copy, empty_nchw, nhwc, plain
-from ._windows import call_window, passes
+from ._memory import aligned, empty_nchw, nhwc, plain
 from .activation import apply, code_of
 from .linear import none, none_2d
 from .pool import max_rows
@@ -48,7 +44,6 @@ from .tile import lanes, panels
 _PIECE = 1 << 14  # bytes of the convolution that are computed, then pooled
 _HALVING = ((2, 2), (2, 2), (0, 0), (1, 1))  # the usual window
 _INT32 = np.dtype(np.int32)
-_PIXELS = 32  # whose gradients are sorted by filter at a time
 _ZEROS = 3  # pixels of the convolution for each pooled one, from which on lists pay
 
 
@@ -176,99 +171,6 @@ def _run_direct(x, filters, bias, results, plan, code):
     )  # fmt: skip
 
 
-@inline
-def _lists(grad, indices, begins, places, values, counts, sums):
-    """For each filter, the gradients of one image that are not zero and where their windows begin; how many
-    there are, and their sum.
-
-    A few pixels at a time, which stay in the L1 cache while one filter after the other picks its own.
-    """
-    pixels, O = grad.shape
-    counts[:] = 0
-    for first in range(0, pixels, _PIXELS):
-        end = min(first + _PIXELS, pixels)
-        for o in range(O):
-            count = np.uint64(counts[o])
-            place, value = places[o], values[o]
-            total = sums[o]
-            for p in range(first, end):
-                slope = grad[p, o]
-                place[count] = begins[np.uint32(indices[p, o])]
-                value[count] = slope
-                total += slope
-                count += np.uint64(slope != 0)
-            counts[o], sums[o] = count, total
-
-
-@inline
-def _along_lists(passes, length, filters, image, runs, places, values, counts, add):
-    """Run each filter of `filters` (O, taps) along its list, with the windows of the image at address
-    `image`, see ``_windows.py``."""
-    size = filters.itemsize
-    for o in range(filters.shape[0]):
-        own = filters[o].ctypes.data
-        for p in range(len(passes)):
-            code, run, first, last = passes[p]
-            W, begins = own + (run * length + first) * size, runs[run:].ctypes.data
-            call_window(code, W, length, image + first * size, begins, places[o].ctypes.data,
-                        values[o].ctypes.data, counts[o], last, add)  # fmt: skip
-
-
-@inline
-def _backward_task(t, tasks, operands, partials, grad_x, scratch, plans, geometry):
-    x, grad, indices, weight = operands
-    sums, bias_sums = partials
-    images, slopes = scratch
-    begins, runs, gather, scatter = plans
-    N, PH, PW, O = grad.shape
-    _, H, W, C = x.shape
-    top, left, direct = geometry[2], geometry[3], geometry[-1]
-    image, slope = images[0 if direct else t], slopes[0 if direct else t]
-    pixels, length = PH * PW, sums.shape[2] // runs.size
-    # one more than can be: lists a power of two apart would share cache sets (2 to 4 % slower)
-    places, values = np.empty((O, pixels + 1), np.int32), np.empty((O, pixels + 1), x.dtype)
-    counts = np.empty(O, np.int64)
-    bias_sums[t] = 0
-    begin, end = t * N // tasks, (t + 1) * N // tasks
-    for n in range(begin, end):
-        slopes_of, indices_of = grad[n].reshape(pixels, O), indices[n].reshape(pixels, O)
-        _lists(slopes_of, indices_of, begins, places, values, counts, bias_sums[t])
-        start = whole(x, n, image, geometry)
-        _along_lists(gather, length, sums[t], start, runs, places, values, counts, n > begin)
-        if len(scatter) > 0:
-            back = grad_x[n] if direct else slope
-            back[:] = 0
-            _along_lists(scatter, length, weight, back.ctypes.data, runs, places, values, counts, True)
-            if not direct:
-                for y in range(H):
-                    copy(slope[top + y, left : left + W].reshape(W * C), grad_x[n, y].reshape(W * C))
-
-
-@inline
-def _sum_task(tap, sums, grad_weight):
-    tasks, O, _ = sums.shape
-    C = grad_weight.shape[1]
-    for o in range(O):
-        for c in range(C):
-            total = sums[0, o, tap * C + c]
-            for t in range(1, tasks):
-                total += sums[t, o, tap * C + c]
-            grad_weight[tap, c, o] = total
-
-
-@jit
-def _backward(pool, tasks, operands, partials, grad_x, scratch, plans, geometry, grad_weight, grad_bias):
-    arguments = (tasks, operands, partials, grad_x, scratch, plans, geometry)
-    parallel_for(pool, tasks, _backward_task, arguments)
-    sums, bias_sums = partials
-    parallel_for(pool, grad_weight.shape[0], _sum_task, (sums, grad_weight))
-    for o in range(grad_bias.size):
-        total = bias_sums[0, o]
-        for t in range(1, tasks):
-            total += bias_sums[t, o]
-        grad_bias[o] = total
-
-
 def _pays(x, weight, grad, between, padding, groups):
     """Whether lists are the way: most of the gradient is zero, and places fit 32 bits."""
     padded = (x.shape[2] + 2 * padding[0]) * (x.shape[3] + 2 * padding[1]) * x.shape[1]
@@ -277,18 +179,16 @@ def _pays(x, weight, grad, between, padding, groups):
 
 
 @functools.lru_cache(maxsize=256)
-def _plans(between, stride, dilation, row, shape, itemsize, input_grad):
-    """Where the window of each pixel of the convolution begins, in an image with rows of `row` pixels; where
-    its contiguous parts do; and the passes of both products along the lists."""
-    _, C, KH, KW = shape
-    y, z = np.arange(between[0]) * stride[0] * row, np.arange(between[1]) * stride[1]
-    begins = ((y[:, None] + z) * C).astype(np.int32).ravel()
+def _runs(dilation, row, C, KH, KW):
+    """Where each contiguous part of a window begins, in an image with rows of `row` pixels."""
     # not of the platform's int: the kernels read 64 bits
-    runs, length = np.arange(KH, dtype=np.int64) * dilation[0] * row * C, KW * C
-    if dilation[1] > 1:
-        runs, length = (runs[:, None] + np.arange(KW) * dilation[1] * C).ravel(), C
-    gather = passes(itemsize, len(runs), length, False)
-    return begins, runs, gather, passes(itemsize, len(runs), length, True) if input_grad else gather[:0]
+    runs = np.arange(KH, dtype=np.int64) * dilation[0] * row * C
+    return runs if dilation[1] == 1 else (runs[:, None] + np.arange(KW) * dilation[1] * C).ravel()
+
+
+def _both_whole(size, between):
+    """Whether no window of 2 x 2 reaches beyond the convolution."""
+    return 2 * size[0] <= between[0] and 2 * size[1] <= between[1]
 
 
 def conv2d_max_pool2d_backward(grad, indices, x, weight, convolution, input_grad, out=None, pooling=None):
@@ -299,21 +199,23 @@ def conv2d_max_pool2d_backward(grad, indices, x, weight, convolution, input_grad
         return conv.conv2d_backward(slope, x, weight, *convolution, input_grad, out)
     (O, C, KH, KW), (N, _, H, W) = weight.shape, x.shape
     (grad_weight, grad_bias), own = gradients(weight.shape, x.dtype, out)
-    memory, grad_x = empty_nchw(N if input_grad else 0, C, H, W, x.dtype)
     padded, tasks = (H + 2 * padding[0], W + 2 * padding[1]), min(N, CHUNKS)
-    x, grad = nhwc(x), nhwc(grad)
-    where = plain(indices.transpose(0, 2, 3, 1)).astype(np.int32, copy=False)
-    filters = by_output(weight).reshape(O, C * KH * KW) if input_grad else none_2d(x.dtype)
     geometry = (*stride, *padding, 1, 1, *dilation, groups, True, padding == (0, 0))
-    images = scratches(tasks, padded, x, geometry)
-    slopes = scratches(tasks, padded, x, geometry) if input_grad else images
-    partials = (aligned((tasks, O, KH * KW * C), x.dtype), np.empty((tasks, O), x.dtype))
-    plans = _plans(between, stride, dilation, padded[1], weight.shape, x.itemsize, input_grad)
-    operands = (x, grad, where, filters)
-    _backward(
-        threads(), tasks, operands, partials, memory, (images, slopes), plans, geometry,
-        own.reshape(KH * KW, C, O), grad_bias,
-    )  # fmt: skip
+    where = plain(indices.transpose(0, 2, 3, 1)).astype(np.int32, copy=False)
+    operands, runs, flat = (
+        (nhwc(x), nhwc(grad), where),
+        _runs(dilation, padded[1], C, KH, KW),
+        own.reshape(-1, O),
+    )
+    images, grad_x = scratches(tasks, padded, operands[0], geometry), None
+    halving = pooling is not None and pooling[:4] == _HALVING and _both_whole(grad.shape[2:], between)
+    if halving and not input_grad and _few_taps.pays(len(flat), runs.size, O, x.itemsize):
+        _few_taps.run(operands, tasks, images, runs, between[1], geometry, flat, grad_bias)
+    else:
+        filters = by_output(weight).reshape(O, -1) if input_grad else none_2d(x.dtype)
+        grad_x = _lists.run(
+            operands, filters, tasks, images, runs, between, geometry, input_grad, flat, grad_bias
+        )
     if not np.shares_memory(own, grad_weight):
         grad_weight[:] = own.transpose(3, 2, 0, 1)
-    return grad_x if input_grad else None, grad_weight, grad_bias
+    return grad_x, grad_weight, grad_bias

@@ -1,0 +1,174 @@
+"""The gradient of filters with few taps behind a 2 x 2 max-pooling: a network's first convolution.
+
+``_windows.py`` has a window's taps in its lanes and takes the gradients of one filter after the other. The 27
+taps of a 3 x 3 window of three channels are little work for each of them, less than making its list. Here the
+lanes are filters, and all taps stay in registers while the pooled pixels stream past:
+
+    for each pooled pixel p:   g = grad[p, filters],  i = indices[p, filters]
+        for each of the four pixels q under p:
+            w[tap, filters] += image[window of q, tap] * g    in the lanes where i is q
+
+That multiplies four times where lists multiply once, but with nothing to look up: a step is one multiply-add
+whose factor comes from memory and whose lanes are masked. (Masked, so that an infinity in the image meets no
+zero.) More taps than there are registers for are taken in several passes.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+from typing import Any
+
+import numpy as np
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+from ._conv_rows import add_parts, whole
+from ._jit import inline, jit, native
+from ._memory import aligned
+from ._vectors import Vectors, i32, i64
+from .threads import parallel_for, pool
+from .tile import lanes, registers
+
+_MOST_RUNS = 7  # whose begins are held in registers
+_LIST = 12  # multiply-adds that a gradient takes by way of lists
+
+
+def pays(taps, runs, filters, itemsize):
+    """Whether this takes less time than lists do, for so many taps in `runs` runs."""
+    return runs <= _MOST_RUNS and 4 * taps * -(-filters // lanes(itemsize)) <= _LIST * filters
+
+
+def _make(size: int, runs: int, length: int) -> Any:
+    """The kernel for `runs` runs of `length` taps and a vector of filters.
+
+    `sums` is where the first tap's sums lie, the others' `apart` elements on; `begins` where each run begins,
+    `grad` and `indices` where the first pooled pixel's are, `apart` elements each. A step of a row of the
+    convolution is `row` elements in the image, one of a column `column`.
+    """
+    width = lanes(size)
+
+    def emit(context, builder: ir.IRBuilder, signature, args):
+        sums, bias, apart, image, begins, row, column, grad, indices, PH, PW, across, last = args
+        vectors = Vectors(builder, size, width)
+        floats, mask, zero = vectors.real.as_pointer(), vectors.below(last), vectors.constant(0)
+        w, b, x, slopes = (builder.inttoptr(address, floats) for address in (sums, bias, image, grad))
+        places = builder.inttoptr(indices, i32.as_pointer())
+        begins = builder.inttoptr(begins, i64.as_pointer())
+        starts = [builder.gep(x, [builder.load(builder.gep(begins, [i64(f)]))]) for f in range(runs)]
+        own = [builder.gep(w, [builder.mul(apart, i64(tap))]) for tap in range(runs * length)]
+        held = [cgutils.alloca_once_value(builder, vectors.load(start, mask)) for start in own]
+        total = cgutils.alloca_once_value(builder, zero)
+        with cgutils.for_range(builder, PH) as rows, cgutils.for_range(builder, PW) as columns:
+            at = builder.mul(apart, builder.add(builder.mul(rows.index, PW), columns.index))
+            slope = vectors.load(builder.gep(slopes, [at]), mask)
+            place = vectors.load(builder.gep(places, [at]), mask, kind=vectors.places)
+            builder.store(builder.fadd(slope, builder.load(total)), total)
+            for down, right in itertools.product(range(2), range(2)):
+                y = builder.add(builder.mul(rows.index, i64(2)), i64(down))
+                z = builder.add(builder.mul(columns.index, i64(2)), i64(right))
+                pixel = builder.trunc(builder.add(builder.mul(y, across), z), i32)
+                here = builder.icmp_signed("==", place, vectors.splat(pixel))
+                window = builder.add(builder.mul(y, row), builder.mul(z, column))
+                for tap, sum_ in enumerate(held):
+                    start = builder.gep(starts[tap // length], [window])
+                    factor = vectors.splat(builder.load(builder.gep(start, [i64(tap % length)])))
+                    before = builder.load(sum_)
+                    after = vectors.fmuladd(factor, slope, before)
+                    builder.store(builder.select(here, after, before), sum_)
+        for start, sum_ in zip(own, held, strict=True):
+            vectors.store(builder.load(sum_), start, mask)
+        with builder.if_then(builder.icmp_signed("!=", bias, i64(0))):
+            vectors.store(builder.fadd(vectors.load(b, mask), builder.load(total)), b, mask)
+        return context.get_dummy_value()
+
+    @intrinsic
+    def taps(typingctx, sums, bias, apart, image, begins, row, column, grad, indices, PH, PW, across, last):
+        return types.void(*[types.int64] * 13), emit
+
+    def kernel(sums, bias, apart, image, begins, row, column, grad, indices, PH, PW, across, last):
+        taps(sums, bias, apart, image, begins, row, column, grad, indices, PH, PW, across, last)
+
+    return kernel
+
+
+_SIGNATURE = types.void(*[types.int64] * 13)
+
+
+@functools.cache
+def _compiled(size: int, runs: int, length: int) -> int:
+    variant = f"f{8 * size} {runs} runs of {length} taps, lanes={lanes(size)}"
+    return native(_SIGNATURE, _make(size, runs, length), variant=variant)
+
+
+@functools.cache
+def passes(itemsize: int, runs: int, length: int) -> np.ndarray:
+    """How windows of `runs` runs of `length` taps are taken: a row ``[code address, first run, first tap of
+    it]`` for each pass."""
+    most = registers() - 5
+    if length <= most:
+        height = next(h for h in range(min(runs, most // length), 0, -1) if runs % h == 0)
+        parts = [(f, 0, height, length) for f in range(0, runs, height)]
+    else:
+        count = -(-length // most)
+        cuts = itertools.pairwise(i * length // count for i in range(count + 1))
+        parts = [(f, a, 1, b - a) for f, (a, b) in itertools.product(range(runs), list(cuts))]
+    return np.array([(_compiled(itemsize, high, long), f, a) for f, a, high, long in parts], np.int64)
+
+
+@intrinsic
+def _call(typingctx, address, sums, bias, apart, image, begins, row, column, grad, indices, PH, PW, across,
+          last):  # fmt: skip
+    def emit(context, builder, signature, args):
+        kind = ir.FunctionType(ir.VoidType(), [i64] * 13)
+        builder.call(builder.inttoptr(args[0], kind.as_pointer()), args[1:])
+        return context.get_dummy_value()
+
+    return types.void(*[types.int64] * 14), emit
+
+
+@inline
+def _task(t, tasks, width, operands, partials, images, plan, geometry):
+    x, grad, indices = operands
+    sums, bias_sums = partials
+    code, begins, row, column, across = plan
+    N, PH, PW, O = grad.shape
+    image = images[0 if geometry[-1] else t]
+    size, length = x.itemsize, sums.shape[1] // begins.size
+    sums[t] = 0
+    bias_sums[t] = 0
+    for n in range(t * N // tasks, (t + 1) * N // tasks):
+        start = whole(x, n, image, geometry)
+        slopes, places = grad[n].ctypes.data, indices[n].ctypes.data
+        for o in range(0, O, width):
+            for p in range(len(code)):
+                address, run, tap = code[p]
+                w = sums[t].ctypes.data + ((run * length + tap) * O + o) * size
+                bias = bias_sums[t].ctypes.data + o * size if p == 0 else 0
+                _call(address, w, bias, O, start + tap * size, begins[run:].ctypes.data, row, column,
+                      slopes + o * size, places + o * 4, PH, PW, across, min(O - o, width))  # fmt: skip
+
+
+@jit
+def _backward(pool, tasks, width, operands, partials, images, plan, geometry, grad_weight, grad_bias):
+    arguments = (tasks, width, operands, partials, images, plan, geometry)
+    parallel_for(pool, tasks, _task, arguments)
+    sums, bias_sums = partials
+    add_parts(sums.reshape(tasks, grad_weight.size), grad_weight.reshape(grad_weight.size))
+    add_parts(bias_sums, grad_bias)
+
+
+def run(operands, tasks, images, runs, across, geometry, grad_weight, grad_bias):
+    """Fill `grad_weight` (taps, O) and `grad_bias` from `operands`: NHWC images, gradients and their places
+    in a convolution `across` pixels wide. `images` are the tasks' scratches."""
+    x = operands[0]
+    (taps, O), row = grad_weight.shape, x.shape[2] if geometry[-1] else images.shape[2]
+    partials = (aligned((tasks, taps, O), x.dtype), np.empty((tasks, O), x.dtype))
+    sh, sw = geometry[:2]
+    code = passes(x.itemsize, runs.size, taps // runs.size)
+    plan = (code, runs, sh * row * x.shape[3], sw * x.shape[3], across)
+    _backward(
+        pool(), tasks, lanes(x.itemsize), operands, partials, images, plan, geometry, grad_weight, grad_bias
+    )

@@ -1,0 +1,142 @@
+"""Both gradients of a convolution and the max-pooling behind it, by lists.
+
+Each filter gets the list of its gradients that are not zero and of the windows of the image they belong to,
+and ``_windows.py`` runs along these lists. That is a quarter of the arithmetic of a convolution's gradients
+for windows of 2 x 2, less where a ReLU behind the pooling has zeroed gradients too.
+"""
+
+from __future__ import annotations
+
+import functools
+
+import numpy as np
+
+from ._conv_rows import add_parts, scratches, whole
+from ._jit import inline, jit
+from ._memory import aligned, copy, empty_nchw
+from ._windows import call_window, passes
+from .threads import parallel_for
+from .threads import pool as threads
+
+_PIXELS = 32  # whose gradients are sorted by filter at a time
+
+
+@inline
+def _lists(grad, indices, begins, places, values, counts, sums):
+    """For each filter, the gradients of one image that are not zero and where their windows begin; how many
+    there are, and their sum.
+
+    A few pixels at a time, which stay in the L1 cache while one filter after the other picks its own.
+    """
+    pixels, O = grad.shape
+    counts[:] = 0
+    for first in range(0, pixels, _PIXELS):
+        end = min(first + _PIXELS, pixels)
+        for o in range(O):
+            count = np.uint64(counts[o])
+            place, value = places[o], values[o]
+            total = sums[o]
+            for p in range(first, end):
+                slope = grad[p, o]
+                place[count] = begins[np.uint32(indices[p, o])]
+                value[count] = slope
+                total += slope
+                count += np.uint64(slope != 0)
+            counts[o], sums[o] = count, total
+
+
+@inline
+def _along_lists(passes, length, filters, image, runs, places, values, counts, add):
+    """Run each filter of `filters` (O, taps) along its list, with the windows of the image at address
+    `image`, see ``_windows.py``."""
+    size = filters.itemsize
+    for o in range(filters.shape[0]):
+        own = filters[o].ctypes.data
+        for p in range(len(passes)):
+            code, run, first, last = passes[p]
+            W, begins = own + (run * length + first) * size, runs[run:].ctypes.data
+            call_window(code, W, length, image + first * size, begins, places[o].ctypes.data,
+                        values[o].ctypes.data, counts[o], last, add)  # fmt: skip
+
+
+@inline
+def _backward_task(t, tasks, operands, partials, grad_x, scratch, plans, geometry):
+    x, grad, indices, weight = operands
+    sums, bias_sums = partials
+    images, slopes = scratch
+    begins, runs, gather, scatter = plans
+    N, PH, PW, O = grad.shape
+    _, H, W, C = x.shape
+    top, left, direct = geometry[2], geometry[3], geometry[-1]
+    image, slope = images[0 if direct else t], slopes[0 if direct else t]
+    pixels, length = PH * PW, sums.shape[2] // runs.size
+    # one more than can be: lists a power of two apart would share cache sets (2 to 4 % slower)
+    places, values = np.empty((O, pixels + 1), np.int32), np.empty((O, pixels + 1), x.dtype)
+    counts = np.empty(O, np.int64)
+    bias_sums[t] = 0
+    begin, end = t * N // tasks, (t + 1) * N // tasks
+    for n in range(begin, end):
+        slopes_of, indices_of = grad[n].reshape(pixels, O), indices[n].reshape(pixels, O)
+        _lists(slopes_of, indices_of, begins, places, values, counts, bias_sums[t])
+        start = whole(x, n, image, geometry)
+        _along_lists(gather, length, sums[t], start, runs, places, values, counts, n > begin)
+        if len(scatter) > 0:
+            back = grad_x[n] if direct else slope
+            back[:] = 0
+            _along_lists(scatter, length, weight, back.ctypes.data, runs, places, values, counts, True)
+            if not direct:
+                for y in range(H):
+                    copy(slope[top + y, left : left + W].reshape(W * C), grad_x[n, y].reshape(W * C))
+
+
+@inline
+def _sum_task(tap, sums, grad_weight):
+    tasks, O, _ = sums.shape
+    C = grad_weight.shape[1]
+    for o in range(O):
+        for c in range(C):
+            total = sums[0, o, tap * C + c]
+            for t in range(1, tasks):
+                total += sums[t, o, tap * C + c]
+            grad_weight[tap, c, o] = total
+
+
+@jit
+def _backward(pool, tasks, operands, partials, grad_x, scratch, plans, geometry, grad_weight, grad_bias):
+    arguments = (tasks, operands, partials, grad_x, scratch, plans, geometry)
+    parallel_for(pool, tasks, _backward_task, arguments)
+    sums, bias_sums = partials
+    parallel_for(pool, grad_weight.shape[0], _sum_task, (sums, grad_weight))
+    add_parts(bias_sums, grad_bias)
+
+
+@functools.lru_cache(maxsize=256)
+def _plans(between, stride, row, C, taps, runs, itemsize, input_grad):
+    """Where the window of each pixel of the convolution begins, in an image with rows of `row` pixels; and
+    the passes of both products along the lists."""
+    y, z = np.arange(between[0]) * stride[0] * row, np.arange(between[1]) * stride[1]
+    begins, length = ((y[:, None] + z) * C).astype(np.int32).ravel(), taps // runs
+    gather = passes(itemsize, runs, length, False)
+    return begins, gather, passes(itemsize, runs, length, True) if input_grad else gather[:0]
+
+
+def run(operands, filters, tasks, images, runs, between, geometry, input_grad, grad_weight, grad_bias):
+    """Fill `grad_weight` (taps, O) and `grad_bias`, and return the gradient of the images or None.
+
+    `operands` are NHWC images, gradients and their places in a convolution of `between` pixels, `filters` (O,
+    taps) where the images' gradient is wanted. `images` are the tasks' scratches, `runs` where each
+    contiguous part of a window begins.
+    """
+    x, grad, where = operands
+    (taps, O), (N, H, W, C) = grad_weight.shape, x.shape
+    sh, sw, top, left = geometry[:4]
+    row = W + 2 * left
+    memory, grad_x = empty_nchw(N if input_grad else 0, C, H, W, x.dtype)
+    slopes = scratches(tasks, (H + 2 * top, row), x, geometry) if input_grad else images
+    partials = (aligned((tasks, O, taps), x.dtype), np.empty((tasks, O), x.dtype))
+    begins, gather, scatter = _plans(between, (sh, sw), row, C, taps, len(runs), x.itemsize, input_grad)
+    _backward(
+        threads(), tasks, (x, grad, where, filters), partials, memory, (images, slopes),
+        (begins, runs, gather, scatter), geometry, grad_weight.reshape(taps // C, C, O), grad_bias,
+    )  # fmt: skip
+    return grad_x if input_grad else None
