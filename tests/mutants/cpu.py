@@ -152,7 +152,6 @@ MUTANTS: list[Mutant] = [
         ("sums[o] += pixel[o]", "sums[o] = pixel[o]"),
         ("weight[KH - 1 - f, KW - 1 - q,", "weight[f, KW - 1 - q,"),
         ("1 if n > begin else 0, 0, size)", "0, 0, size)"),
-        ("total[i] += parts[t, i]", "total[i] = parts[t, i]"),
         (
             "corner = (dilation[0] * (KH - 1) - padding[0],",
             "corner = (dilation[0] * (KH - 1) - padding[0] + 1,",
@@ -162,6 +161,7 @@ MUTANTS: list[Mutant] = [
     *of(
         "kernels/cpu/_conv_rows.py",
         PARITY.format("conv"),
+        ("total[i] += parts[t, i]", "total[i] = parts[t, i]"),
         ("max(min(left + W, columns), 0)", "max(min(left + W - 1, columns), 0)"),
         ("offsets[f * KW + q] = f * row + q * column", "offsets[f * KW + q] = f * row + q"),
         (
