@@ -138,6 +138,7 @@ CONV_ODD = [
     Conv("all ones", (1, 1, 1, 1), (1, 1, 1, 1)),
     Conv("empty batch", (0, 3, 5, 5), (2, 3, 3, 3), activation="relu"),
     Conv("1 x 1", (2, 5, 6, 7), (3, 5, 1, 1)),
+    Conv("1 x 1, strided", (2, 5, 6, 7), (3, 5, 1, 1), stride=(2, 3)),
     Conv("window larger than image", (2, 2, 3, 2), (3, 2, 5, 4), padding=(2, 1)),
     Conv("wide window", (2, 3, 4, 19), (5, 3, 1, 7), padding=(0, 3), activation="tanh"),
     Conv("tall window", (1, 2, 17, 3), (3, 2, 5, 1), padding=(1, 0), activation="sigmoid"),

@@ -29,8 +29,10 @@ import numpy as np
 from . import _linear_narrow
 from ._jit import inline, jit
 from ._linear_narrow import column_sums
+from ._math import like
 from ._memory import copy, empty, on_a_line, plain, turn_images, whole_vectors
 from ._tape import moved_by_python
+from ._turn import turn_part
 from .activation import RELU, apply, code_of, finish
 from .threads import parallel_for, pool, share_out
 from .tile import NOTHING, multiply, panels
@@ -51,7 +53,7 @@ _COLUMNS_FAR = (
 )
 _ROWS_FAR = 96  # the same of A's rows as they lie
 _COPIED_PANELS = 8  # of B, beyond which copying A pays with any vectors
-_STRIPE = 16  # rows of a transpose in one task: a cache line of what is read
+_STRIPE = 64  # rows of a weight that a task transposes
 _LARGE = 1 << 17  # bytes of B, from which on it matters how it is read, and that each core reads only a part
 _ADDED_ROWS = 16  # of C in a task that adds up parts
 _NOTHING, _ALL, _BLOCKWISE = 0, 1, 2  # of B is packed
@@ -189,7 +191,7 @@ def _rows_task(t, block, tiles, a, transposed, b, packing, edges, packed, bias, 
         relu = code == RELU and k + depth >= K and not len(sums)
         for p in range(count):
             j, columns = edges[p], min(edges[p + 1], N) - edges[p]
-            B, b_k = b.ctypes.data + k * N * size, N
+            B, b_k = b.ctypes.data + k * b.shape[1] * size, b.shape[1]
             if packing != _NOTHING:
                 b_k = edges[p + 1] - j
                 at = j * depth if packing == _BLOCKWISE else j * K + k * b_k
@@ -199,8 +201,8 @@ def _rows_task(t, block, tiles, a, transposed, b, packing, edges, packed, bias, 
             if p == 0 and coming:
                 needed = A_next, M * size, A_next + coming * M * size
             elif p == 1 and coming and packing == _BLOCKWISE:
-                B_next = b.ctypes.data + (k + depth) * N * size
-                needed = B_next, lines * _LINE, B_next + coming * N * size
+                B_next = b.ctypes.data + (k + depth) * b.shape[1] * size
+                needed = B_next, lines * _LINE, B_next + coming * b.shape[1] * size
             S, terms = (turns, lines) if needed[0] else (1, depth)
             multiply(tiles, out + (first * N + j) * size, N, A, table, a_k, offsets, S, terms, B, b_k,
                      bias_here, rows, columns, 1 if k > begin else 0, relu, size, needed)  # fmt: skip
@@ -225,7 +227,8 @@ def _add_task(t, bias, c, sums, code):
 
 @inline
 def _product(pool, tiles, a, transposed, b, bias, c, code):
-    """``c = A b + bias``, A being `a` or its transpose, then the activation of that code."""
+    """``c = A b + bias``, A being `a` or its transpose, then the activation of that code. Rows of `b` may be
+    longer than those of `c`."""
     (M, N), K = c.shape, b.shape[0]
     packing = _packing(a, M, transposed, tiles, b)
     edges = _edges(N, 1 if packing == _NOTHING else _panels(N, tiles), tiles[0])
@@ -252,11 +255,11 @@ def _forward(pool, tiles, x, weight, bias, out, code):
 
 
 @inline
-def _transpose_rows(t, matrix, transposed):
-    first = t * _STRIPE
-    for i in range(matrix.shape[0]):
-        for j in range(first, min(first + _STRIPE, matrix.shape[1])):
-            transposed[j, i] = matrix[i, j]
+def _turn_rows(t, matrix, turned):
+    first, (rows, columns), size = t * _STRIPE, matrix.shape, matrix.itemsize
+    own, out = matrix.ctypes.data + first * columns * size, turned.ctypes.data + first * size
+    count = min(_STRIPE, rows - first)
+    turn_part(like(matrix[0, 0], 0), own, columns, count, columns, out, turned.shape[1])
 
 
 @jit
@@ -267,9 +270,10 @@ def _backward(pool, tiles, grad, x, grad_weight, grad_bias):
 
 @jit
 def _backward_of_input(pool, tiles, grad, weight, nothing, grad_x):
-    K, N = weight.shape
-    turned = np.empty((N, K), weight.dtype)
-    parallel_for(pool, (N + _STRIPE - 1) // _STRIPE, _transpose_rows, (weight, turned))
+    (K, N), line = weight.shape, _LINE // weight.itemsize
+    row = ((K + line - 1) // line | 1) * line  # cache lines, an odd number: they fall into all sets
+    turned = on_a_line(N * row, weight).reshape(N, row)
+    parallel_for(pool, (K + _STRIPE - 1) // _STRIPE, _turn_rows, (weight, turned))
     _product(pool, tiles, grad, False, turned, nothing, grad_x, 0)
 
 

@@ -89,8 +89,8 @@ MUTANTS: list[Mutant] = [
         ("most = turns * lines if asking else most", "most = (turns + 1) * lines if asking else most"),
         ("relu = code == RELU and k + depth >= K and not len(sums)", "relu = code == RELU and not len(sums)"),
         (
-            "parallel_for(pool, (N + _STRIPE - 1) // _STRIPE, _transpose_rows",
-            "parallel_for(pool, N // _STRIPE, _transpose_rows",
+            "parallel_for(pool, (K + _STRIPE - 1) // _STRIPE, _turn_rows",
+            "parallel_for(pool, K // _STRIPE, _turn_rows",
         ),
     ),
     *of(
