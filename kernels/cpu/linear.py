@@ -48,10 +48,8 @@ _PACK_FAR = 256  # the same for _PACK_WIDE where A comes from memory
 _BLOCK = 1 << 19  # bytes of C in one task
 _FAR = 1 << 21  # bytes of A, from which on it comes from memory
 _LOWEST, _TALLEST = 64, 512  # rows of C in one task, where there are many
-_COLUMNS_FAR = (
-    240  # the same where A, a transpose, comes from memory: _DEEPER terms are a quarter of the L2 cache
-)
-_ROWS_FAR = 96  # the same of A's rows as they lie
+_COLUMNS_FAR = 240  # the same of a transpose from memory, whose _DEEPER terms fill a quarter of the L2 cache
+_ROWS_FAR = 96  # the same of rows from memory
 _COPIED_PANELS = 8  # of B, beyond which copying A pays with any vectors
 _STRIPE = 64  # rows of a weight that a task transposes
 _LARGE = 1 << 17  # bytes of B, from which on it matters how it is read, and that each core reads only a part
