@@ -12,7 +12,6 @@ Each kernel runs on one thread and on two (or `--threads`), as do the training s
 from __future__ import annotations
 
 import argparse
-import ctypes
 import json
 import os
 import time
@@ -57,9 +56,8 @@ def fma_rate(threads: int, executor: ThreadPoolExecutor) -> Rate:
     """Multiply-adds with accumulators in registers, on the tile that is fastest at it."""
     from fastnn.kernels.cpu import tile
 
-    lanes, widest, *addresses = (int(entry) for entry in tile.panels(4))
+    lanes, widest, _, *addresses = (int(entry) for entry in tile.panels(4))
     heights = tile._SHAPES[tile._target()["registers"]]
-    panel = ctypes.CFUNCTYPE(None, *[ctypes.c_int64] * 15)  # releases the GIL while it runs
 
     def work(nv: int) -> Callable[[], float]:
         height, width = heights[nv - 1], nv * lanes
@@ -67,9 +65,10 @@ def fma_rate(threads: int, executor: ThreadPoolExecutor) -> Rate:
         rows, offsets = np.zeros(height, np.int64), np.zeros(1, np.int64)
 
         def call() -> None:
-            panel(addresses[nv - 1])(
+            tile.PROTOTYPE(addresses[nv - 1])(  # which releases the GIL
                 c.ctypes.data, width, a.ctypes.data, rows.ctypes.data, 0, offsets.ctypes.data, 1, FMA_STEPS,
                 b.ctypes.data, 0, 0, height, lanes, 0, 0,
+                *tile.NOTHING,
             )  # fmt: skip
 
         return lambda: 2 * height * width * FMA_STEPS / seconds_of(call)

@@ -14,7 +14,7 @@ from fastnn.kernels.cpu._jit import jit
 from fastnn.kernels.cpu._rows import largest_of_rows, out_times, rows_minus, sums_of_rows
 from fastnn.kernels.cpu._turn import turn_part
 from fastnn.kernels.cpu._windows import passes
-from fastnn.kernels.cpu.tile import NOTHING, panels
+from fastnn.kernels.cpu.tile import NOTHING, PROTOTYPE, panels
 from fastnn.kernels.cpu.tile import lanes as lanes_of
 from tests.drawn import Calls, Draw, Drawn, conv_pool_both_ways, max_pool_both_ways
 
@@ -24,7 +24,7 @@ def run_panel(panel, last, a, transposed, b, bias, c, table, offsets, add, relu,
     bias_at = bias.ctypes.data if bias is not None else 0
     a_k = rows if transposed else 1
     needed = (a.ctypes.data, a.strides[0], a.ctypes.data + a.nbytes) if asking else NOTHING
-    call = ctypes.CFUNCTYPE(None, *[ctypes.c_int64] * 18)(int(panels(c.itemsize)[panel]))
+    call = PROTOTYPE(int(panels(c.itemsize)[panel]))
     call(c.ctypes.data, c.shape[1], a.ctypes.data, table.ctypes.data, a_k, offsets.ctypes.data, len(offsets),
           terms, b.ctypes.data, b.shape[1], bias_at, rows, last, add, relu, *needed)  # fmt: skip
     return c

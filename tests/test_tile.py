@@ -6,7 +6,6 @@ each operand lies NaN and around the result a mark, so what is read or written b
 
 from __future__ import annotations
 
-import ctypes
 import os
 import platform
 import subprocess
@@ -19,12 +18,11 @@ import numpy as np
 import pytest
 
 from fastnn.kernels.cpu import conv, linear
-from fastnn.kernels.cpu.tile import _SHAPES, _target, describe, panels
+from fastnn.kernels.cpu.tile import _SHAPES, PROTOTYPE, _target, describe, panels
 from fastnn.kernels.reference import conv as reference_conv
 from tests import cases, parity
 
 ROOT = Path(__file__).resolve().parents[1]
-PROTOTYPE = ctypes.CFUNCTYPE(ctypes.c_int64, *[ctypes.c_int64] * 18)
 MARK = 77.0
 HEIGHTS = _SHAPES[_target()["registers"]]
 

@@ -39,6 +39,7 @@ The multiply-add is ``llvm.fmuladd``: one instruction where the CPU has one, a m
 
 from __future__ import annotations
 
+import ctypes
 import functools
 from typing import Any
 
@@ -261,7 +262,9 @@ def _make_panel(size: int, nv: int, height: int, last_width: int, masked: bool, 
     return panel
 
 
-_PANEL = types.int64(*[types.int64] * 18)
+_WORDS = 18  # that a panel takes
+_PANEL = types.int64(*[types.int64] * _WORDS)
+PROTOTYPE = ctypes.CFUNCTYPE(ctypes.c_int64, *[ctypes.c_int64] * _WORDS)  # for calls from Python
 
 
 @functools.cache
@@ -293,10 +296,10 @@ def panels(itemsize: int) -> np.ndarray:
 def _call(typingctx, address, C, c_i, A, table, a_k, offsets, S, K, B, b_k, bias, M, last, add, relu, needed,
           stride, end):  # fmt: skip
     def emit(context, builder, signature, args):
-        kind = ir.FunctionType(i64, [i64] * 18)
+        kind = ir.FunctionType(i64, [i64] * _WORDS)
         return builder.call(builder.inttoptr(args[0], kind.as_pointer()), args[1:])
 
-    return types.int64(*[types.int64] * 19), emit
+    return types.int64(*[types.int64] * (1 + _WORDS)), emit
 
 
 @inline
