@@ -96,10 +96,12 @@ def test_the_contract_has_every_public_function_of_the_reference(stem: str) -> N
     assert public == set(CONTRACT[stem].split())
 
 
-def ways_of_products() -> set[tuple[int, bool, bool]]:
-    """What is packed, whether A is copied, whether the reduction is cut: over the products drawn."""
+def ways_of_products() -> set[tuple[int, bool, bool, bool]]:
+    """What is packed, whether A comes from memory and is copied, whether the reduction is cut: over the
+    products drawn."""
     ways = set()
-    packing, copies, parts = (f.py_func for f in (linear._packing, linear._copies, linear._parts))
+    functions = linear._packing, linear._far, linear._copies, linear._parts
+    packing, far, copies, parts = (f.py_func for f in functions)
     for name in ("linear, large", "linear_backward, large"):
         for i in range(COUNTS[name]):
             for dtype in (np.float32, np.float64):
@@ -113,14 +115,16 @@ def ways_of_products() -> set[tuple[int, bool, bool]]:
                 for a, transposed, b in products:
                     rows, tiles = a.shape[1 if transposed else 0], tile.panels(b.itemsize)
                     packed = packing(a, rows, transposed, tiles, b)
-                    ways.add((packed, copies(a, transposed, tiles, b), parts(rows, len(b), b) > 1))
+                    copied, cut = copies(a, transposed, tiles, b), parts(rows, len(b), b) > 1
+                    ways.add((packed, far(a), copied, cut))
     return ways
 
 
 def test_the_large_products_go_every_way_there_is() -> None:
     ways = ways_of_products()
-    for i, choices in enumerate(({0, 1, 2}, {False, True}, {False, True})):
+    for i, choices in enumerate(({0, 1, 2}, *[{False, True}] * 3)):
         assert {way[i] for way in ways} == choices
+    assert {copied for _, far, copied, _ in ways if far} == {False, True}
     assert len(ways) >= 8
 
 
