@@ -29,6 +29,7 @@ from ._conv_rows import add_parts, whole
 from ._jit import inline, jit, native
 from ._memory import aligned
 from ._vectors import Vectors, i32, i64
+from ._windows import shares
 from .threads import parallel_for, pool
 from .tile import lanes, registers
 
@@ -107,15 +108,8 @@ def _compiled(size: int, runs: int, length: int) -> int:
 def passes(itemsize: int, runs: int, length: int) -> np.ndarray:
     """How windows of `runs` runs of `length` taps are taken: a row ``[code address, first run, first tap of
     it]`` for each pass."""
-    most = registers() - 5
-    if length <= most:
-        height = next(h for h in range(min(runs, most // length), 0, -1) if runs % h == 0)
-        parts = [(f, 0, height, length) for f in range(0, runs, height)]
-    else:
-        count = -(-length // most)
-        cuts = itertools.pairwise(i * length // count for i in range(count + 1))
-        parts = [(f, a, 1, b - a) for f, (a, b) in itertools.product(range(runs), list(cuts))]
-    return np.array([(_compiled(itemsize, high, long), f, a) for f, a, high, long in parts], np.int64)
+    height, parts = shares(runs, length, registers() - 5)
+    return np.array([(_compiled(itemsize, height, long), f, a) for f, a, long in parts], np.int64)
 
 
 @intrinsic

@@ -113,6 +113,17 @@ def _compiled(size: int, runs: int, nv: int, masked: bool, scatter: bool) -> int
     return native(_SIGNATURE, _make(size, runs, nv, masked, scatter), variant=variant)
 
 
+def shares(runs: int, length: int, most: int) -> tuple[int, list[tuple[int, int, int]]]:
+    """`runs` runs of `length` each in shares of at most `most`: how many whole runs a share has, 1 where runs
+    are cut; and of each share the first run, where in it the share begins, and for how long it goes on."""
+    if length <= most:
+        height = next(h for h in range(min(runs, most // length), 0, -1) if runs % h == 0)
+        return height, [(f, 0, length) for f in range(0, runs, height)]
+    count = -(-length // most)
+    cuts = [i * length // count for i in range(count + 1)]
+    return 1, [(f, a, b - a) for f in range(runs) for a, b in itertools.pairwise(cuts)]
+
+
 @functools.cache
 def passes(itemsize: int, runs: int, length: int, scatter: bool) -> np.ndarray:
     """How windows of `runs` runs of `length` floats are taken: a row ``[code address, first run, first float
@@ -120,15 +131,8 @@ def passes(itemsize: int, runs: int, length: int, scatter: bool) -> np.ndarray:
     width = lanes(itemsize)
     registers = _target()["registers"]
     most = registers - 6 if registers == 32 else registers - 5
-    vectors = -(-length // width)
     table = []
-    if vectors <= most:
-        height = next(h for h in range(min(runs, most // vectors), 0, -1) if runs % h == 0)
-        parts = [(f, 0, vectors) for f in range(0, runs, height)]
-    else:
-        height, count = 1, -(-vectors // most)
-        cuts = [i * vectors // count for i in range(count + 1)]
-        parts = [(f, a, b - a) for f in range(runs) for a, b in itertools.pairwise(cuts)]
+    height, parts = shares(runs, -(-length // width), most)
     for run, first, nv in parts:
         last = min(width, length - (first + nv - 1) * width)
         code = _compiled(itemsize, height, nv, last < width, scatter)

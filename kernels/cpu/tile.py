@@ -227,14 +227,12 @@ def _make_panel(size: int, nv: int, height: int, last_width: int, masked: bool, 
     def panel(C, c_i, A, table, a_k, offsets, S, K, B, b_k, bias, M, last, add, relu, needed, stride, end):
         row = c_i * size
         rest = M
-        while rest >= height and needed < end:
-            asking(C, c_i, A, table, a_k, offsets, S, K, B, b_k, bias, last, add, relu, needed, stride)
-            needed += S * stride
-            rest -= height
-            C += height * row
-            table += height * 8
         while rest >= height:
-            main(C, c_i, A, table, a_k, offsets, S, K, B, b_k, bias, last, add, relu, 0, 0)
+            if needed < end:
+                asking(C, c_i, A, table, a_k, offsets, S, K, B, b_k, bias, last, add, relu, needed, stride)
+                needed += S * stride
+            else:
+                main(C, c_i, A, table, a_k, offsets, S, K, B, b_k, bias, last, add, relu, 0, 0)
             rest -= height
             C += height * row
             table += height * 8
