@@ -19,6 +19,7 @@ from fastnn.losses import SoftmaxCrossEntropy
 from fastnn.optim import SGD
 from fastnn.schedules import cosine
 from fastnn.training import Trainer
+from fastnn.training.compiling import compiling_shown
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -62,7 +63,8 @@ def run(out: str | os.PathLike[str], *, epochs: int, repeats: int, console: Cons
     with fastnn.use_backend("numba"):
         model = network()
         console.print(f"{len(train[0])} digits of 8 by 8 pixels to learn, {len(x_test)} to be tested on.")
-        with console.status("compiling the kernels (the first time takes a minute) ..."):
+        status = console.status("compiling the kernels (the first time takes half a minute) ...")
+        with status, compiling_shown(status.update):
             _epoch_seconds(train)
         table = Table(*_COLUMNS, box=None, header_style="bold")
         for column in table.columns:

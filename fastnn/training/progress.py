@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from typing import Any
+
+from fastnn.training.compiling import compiling_shown
 
 _INTERVAL = 0.1  # seconds between two drawings of the bar
 
@@ -55,6 +58,9 @@ class Bar(Silent):
 
     bar: Any = None
 
+    def __init__(self) -> None:
+        self.listening = ExitStack()
+
     def begin(self, epoch: int, epochs: int, examples: int, done: int) -> None:
         from tqdm import tqdm
 
@@ -70,6 +76,7 @@ class Bar(Silent):
         )
         self.waiting = 0
         self.due = time.perf_counter() + _INTERVAL
+        self.listening.enter_context(compiling_shown(self.bar.set_postfix_str))
 
     def step(self, examples: int, loss: float) -> None:
         self.waiting += examples
@@ -85,6 +92,7 @@ class Bar(Silent):
         self.say(epoch_line(record, epochs))
 
     def close(self) -> None:
+        self.listening.close()
         if self.bar is not None:
             self.bar.close()
 

@@ -26,10 +26,14 @@ from numba.core.ccallback import CFunc
 from numba.core.sigutils import normalize_signature
 from numba.extending import intrinsic
 
+from ._inlined import Inlined
 from ._tape import current
 
 FAST = {"nsz", "arcp", "contract", "afn", "reassoc"}
 EXACT = {"nsz", "contract"}
+_BOTH: dict[str, Any] = {"error_model": "numpy", "nogil": True}
+_KERNEL = {**_BOTH, "no_cfunc_wrapper": True}
+_HELPER = {**_BOTH, "forceinline": True, "pipeline_class": Inlined}
 
 
 def _hash_of_room() -> str:
@@ -116,7 +120,7 @@ def jit(function: Callable | None = None, *, fastmath: set[str] = FAST, variant:
     """``numba.njit`` with this room's policy, as a :class:`Kernel`; the GIL is released while it runs."""
     if function is None:
         return lambda f: jit(f, fastmath=fastmath, variant=variant)
-    compiled = numba.njit(fastmath=fastmath, error_model="numpy", nogil=True)(function)
+    compiled = numba.njit(fastmath=fastmath, **_KERNEL)(function)
     _enable_cache(compiled, function, variant)
     return Kernel(compiled)
 
@@ -130,7 +134,7 @@ def inline(function: Callable | None = None, *, fastmath: set[str] = FAST) -> An
     """
     if function is None:
         return lambda f: inline(f, fastmath=fastmath)
-    return numba.njit(fastmath=fastmath, error_model="numpy", nogil=True, forceinline=True)(function)
+    return numba.njit(fastmath=fastmath, **_HELPER)(function)
 
 
 @intrinsic

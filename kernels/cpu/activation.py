@@ -15,7 +15,7 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from ._jit import inline, jit, native, wide_vectors
+from ._jit import EXACT, inline, jit, native, wide_vectors
 from ._math import like
 from ._math import sigmoid as sigmoid_of
 from ._math import tanh as tanh_of
@@ -98,7 +98,7 @@ def _tanh_slope(g, y, s):
     return g * (like(g, 1) - y * y)
 
 
-@inline
+@inline(fastmath=EXACT)  # in this order: an infinity times the bell, which is zero, is NaN
 def _gelu_slope(g, x, s):
     height = bell(x)
     return g * (normal_cdf(x, height) + x * (height * like(g, 1 / _ROOT_2PI)))

@@ -30,7 +30,7 @@ from . import _linear_narrow
 from ._jit import inline, jit
 from ._linear_narrow import column_sums
 from ._math import like
-from ._memory import copy, empty, on_a_line, plain, turn_images, whole_vectors
+from ._memory import aligned, copy, empty, on_a_line, plain, turn_images, whole_vectors
 from ._tape import moved_by_python
 from ._turn import turn_part
 from .activation import RELU, apply, code_of, finish
@@ -223,10 +223,12 @@ def _add_task(t, bias, c, sums, code):
     apply(c[first:end].reshape((end - first) * N), code)
 
 
-@inline
-def _product(pool, tiles, a, transposed, b, bias, c, code):
-    """``c = A b + bias``, A being `a` or its transpose, then the activation of that code. Rows of `b` may be
-    longer than those of `c`."""
+@jit
+def _product(pool, tiles, a, transposed, b, bias, c, code, sums_of_b):
+    """``c = A b + bias``, A being `a` or its transpose, then the activation of that code; and the sums of the
+    columns of `b`, as many as `sums_of_b` has room for. Rows of `b` may be longer than those of `c`.
+
+    One kernel for all three products, that it is compiled once."""
     (M, N), K = c.shape, b.shape[0]
     packing = _packing(a, M, transposed, tiles, b)
     edges = _edges(N, 1 if packing == _NOTHING else _panels(N, tiles), tiles[0])
@@ -245,11 +247,7 @@ def _product(pool, tiles, a, transposed, b, bias, c, code):
     parallel_for(pool, parts * ((M + block - 1) // max(block, 1)), _rows_task, arguments)
     if parts > 1:
         parallel_for(pool, (M + _ADDED_ROWS - 1) // _ADDED_ROWS, _add_task, (bias, c, sums, code))
-
-
-@jit
-def _forward(pool, tiles, x, weight, bias, out, code):
-    _product(pool, tiles, x, False, weight, bias, out, code)
+    column_sums(b, sums_of_b)
 
 
 @inline
@@ -261,18 +259,14 @@ def _turn_rows(t, matrix, turned):
 
 
 @jit
-def _backward(pool, tiles, grad, x, grad_weight, grad_bias):
-    _product(pool, tiles, x, True, grad, grad_bias[:0], grad_weight, 0)
-    column_sums(grad, grad_bias)
+def _turn(pool, matrix, turned):
+    parallel_for(pool, (len(matrix) + _STRIPE - 1) // _STRIPE, _turn_rows, (matrix, turned))
 
 
-@jit
-def _backward_of_input(pool, tiles, grad, weight, nothing, grad_x):
+def _turned(weight):
+    """Memory for the transpose of `weight`. Its rows, an odd number of cache lines, fall into all sets."""
     (K, N), line = weight.shape, _LINE // weight.itemsize
-    row = ((K + line - 1) // line | 1) * line  # cache lines, an odd number: they fall into all sets
-    turned = on_a_line(N * row, weight).reshape(N, row)
-    parallel_for(pool, (K + _STRIPE - 1) // _STRIPE, _turn_rows, (weight, turned))
-    _product(pool, tiles, grad, False, turned, nothing, grad_x, 0)
+    return aligned((N, (-(-K // line) | 1) * line), weight.dtype)
 
 
 def linear(x, weight, bias, activation):
@@ -283,7 +277,7 @@ def linear(x, weight, bias, activation):
     if _linear_narrow.pays(*x.shape, weight.shape[1]):
         _linear_narrow.forward(x, weight, bias, out, code)
     else:
-        _forward(pool(), panels(x.itemsize), x, weight, bias, out, code)
+        _product(pool(), panels(x.itemsize), x, False, weight, bias, out, code, none(x.dtype))
     return out
 
 
@@ -295,11 +289,12 @@ def linear_backward(grad, x, weight, input_grad, out=None):
     if _linear_narrow.pays(*x.shape, weight.shape[1]):
         _linear_narrow.backward(x, grad, dense, sums)
     else:
-        _backward(pool(), panels(x.itemsize), grad, x, dense, sums)
+        _product(pool(), panels(x.itemsize), x, True, grad, none(x.dtype), dense, 0, sums)
     grad_x = None
     if input_grad:
-        grad_x = empty(x.shape, x.dtype)
-        _backward_of_input(pool(), panels(x.itemsize), grad, weight, none(x.dtype), grad_x)
+        grad_x, turned, nothing = empty(x.shape, x.dtype), _turned(weight), none(x.dtype)
+        _turn(pool(), weight, turned)
+        _product(pool(), panels(x.itemsize), grad, False, turned, nothing, grad_x, 0, nothing)
     if dense is not grad_weight:
         grad_weight[:] = dense
     if sums is not grad_bias:

@@ -73,7 +73,7 @@ MUTANTS: list[Mutant] = [
         ),
         ("        for j in range(bias.size):\n            row[j] += bias[j]\n", ""),
         ("for part in range(1, parts):", "for part in range(1, parts - 1):"),
-        ("    column_sums(grad, grad_bias)\n", "    column_sums(grad[1:], grad_bias)\n"),
+        ("    column_sums(b, sums_of_b)\n", "    column_sums(b[1:], sums_of_b)\n"),
         (
             "j * depth if packing == _BLOCKWISE else j * K + k * b_k",
             "j * depth if packing == _BLOCKWISE else j * K",
@@ -89,8 +89,8 @@ MUTANTS: list[Mutant] = [
         ("most = turns * lines if asking else most", "most = (turns + 1) * lines if asking else most"),
         ("relu = code == RELU and k + depth >= K and not len(sums)", "relu = code == RELU and not len(sums)"),
         (
-            "parallel_for(pool, (K + _STRIPE - 1) // _STRIPE, _turn_rows",
-            "parallel_for(pool, K // _STRIPE, _turn_rows",
+            "parallel_for(pool, (len(matrix) + _STRIPE - 1) // _STRIPE, _turn_rows",
+            "parallel_for(pool, len(matrix) // _STRIPE, _turn_rows",
         ),
     ),
     *of(

@@ -1,0 +1,48 @@
+"""What is shown while kernels compile."""
+
+from __future__ import annotations
+
+import sys
+
+import numba
+
+import fastnn
+from fastnn.training.compiling import compiling_shown
+from fastnn.training.progress import Bar
+
+
+def compiled_once(module):
+    """A function that Numba compiles, of a module of that name."""
+
+    def plus_one(x):
+        return x + 1
+
+    plus_one.__module__ = module
+    return numba.njit(plus_one)
+
+
+def test_kernels_being_compiled_are_shown_and_nothing_else_is():
+    shown = []
+    with fastnn.use_backend("numba"), compiling_shown(shown.append):
+        kernel = compiled_once("fastnn.kernels.cpu.linear")
+        assert kernel(1) == kernel(2) - 1
+        assert compiled_once("somebody.elses")(1) == 2
+        assert compiled_once("fastnn.kernels.cpu._math")(1) == 2
+    assert [text.split(": ")[1] for text in shown] == ["linear, function 1", "math, function 2"]
+    assert compiled_once("fastnn.kernels.cpu.linear")(1) == 2  # after the context
+    with fastnn.use_backend("numpy"), compiling_shown(shown.append):
+        assert compiled_once("fastnn.kernels.cpu.linear")(1) == 2
+    assert len(shown) == 2
+
+
+def test_bar_says_that_kernels_are_being_compiled(capsys, monkeypatch):
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
+    bar = Bar()
+    with fastnn.use_backend("numba"):
+        bar.begin(1, 1, 10, 0)
+        compiled_once("fastnn.kernels.cpu.linear")(1)
+        bar.close()
+    compiled_once("fastnn.kernels.cpu.pool")(1)
+    shown = capsys.readouterr().err
+    assert "compiling kernels (once): linear, function 1" in shown
+    assert "pool" not in shown
