@@ -186,6 +186,30 @@ def draw_few_taps(d: Draw) -> Drawn:
     )
 
 
+def draw_by_pixels(d: Draw) -> Drawn:
+    """Filters that reach few enough pixels for ``_pixels.py``, and windows of 2 x 2 behind them."""
+    kernel = d.whole(1, 3), d.whole(1, 3)
+    padding = tuple(d.whole(0, k // 2) for k in kernel)
+    size = tuple(
+        2 * d.whole(1, 4) + k - 1 - 2 * p + d.whole(0, 1) for k, p in zip(kernel, padding, strict=True)
+    )
+    x = d.image(d.whole(1, 5), d.whole(1, 40), *(max(1, n) for n in size))
+    weight = d.array(d.whole(1, 9) if d.flag() else d.whole(60, 70), x.shape[1], *kernel)
+    pooling = (2, 2), (2, 2), (0, 0), (1, 1), False
+    geometry = (1, 1), padding, (1, 1), 1
+    return partial(conv_pool_both_ways, d.backend.conv_pool), (
+        x,
+        weight,
+        None,
+        geometry,
+        pooling,
+        (None, "relu")[d.whole(0, 1)],
+        True,
+        None,
+        True,
+    )
+
+
 def draw_narrow_linear(d: Draw) -> Drawn:
     """A weight of few columns, for which ``_linear_narrow.py`` is: whole vectors of terms or not."""
     terms = 32 * d.whole(7, 15) if d.flag() else d.whole(200, 500)
@@ -252,6 +276,7 @@ def draw_far_max_pool2d(d: Draw) -> Drawn:
 WAYS: Calls = {
     "max_pool2d, far": draw_far_max_pool2d,
     "conv2d_max_pool2d, few taps": draw_few_taps,
+    "conv2d_max_pool2d, by pixels": draw_by_pixels,
     "linear, large": draw_large_linear,
     "linear_backward, large": draw_large_linear_backward,
     "linear, few columns": draw_narrow_linear,

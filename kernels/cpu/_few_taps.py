@@ -26,7 +26,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from ._conv_rows import add_parts, whole
-from ._jit import inline, jit, native
+from ._jit import call_code, inline, jit, native
 from ._memory import aligned
 from ._vectors import Vectors, i32, i64
 from ._windows import shares
@@ -112,17 +112,6 @@ def passes(itemsize: int, runs: int, length: int) -> np.ndarray:
     return np.array([(_compiled(itemsize, height, long), f, a) for f, a, long in parts], np.int64)
 
 
-@intrinsic
-def _call(typingctx, address, sums, bias, apart, image, begins, row, column, grad, indices, PH, PW, across,
-          last):  # fmt: skip
-    def emit(context, builder, signature, args):
-        kind = ir.FunctionType(ir.VoidType(), [i64] * 13)
-        builder.call(builder.inttoptr(args[0], kind.as_pointer()), args[1:])
-        return context.get_dummy_value()
-
-    return types.void(*[types.int64] * 14), emit
-
-
 @inline
 def _task(t, tasks, width, operands, partials, images, plan, geometry):
     x, grad, indices = operands
@@ -141,8 +130,9 @@ def _task(t, tasks, width, operands, partials, images, plan, geometry):
                 address, run, tap = code[p]
                 w = sums[t].ctypes.data + ((run * length + tap) * O + o) * size
                 bias = bias_sums[t].ctypes.data + o * size if p == 0 else 0
-                _call(address, w, bias, O, start + tap * size, begins[run:].ctypes.data, row, column,
-                      slopes + o * size, places + o * 4, PH, PW, across, min(O - o, width))  # fmt: skip
+                words = (w, bias, O, start + tap * size, begins[run:].ctypes.data, row, column,
+                         slopes + o * size, places + o * 4, PH, PW, across, min(O - o, width))  # fmt: skip
+                call_code(address, words)
 
 
 @jit

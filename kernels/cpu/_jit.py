@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import numba
+from llvmlite import ir
 from numba import types
 from numba.core.caching import FunctionCache
 from numba.core.ccallback import CFunc
@@ -134,7 +135,11 @@ def inline(function: Callable | None = None, *, fastmath: set[str] = FAST) -> An
     """
     if function is None:
         return lambda f: inline(f, fastmath=fastmath)
-    return numba.njit(fastmath=fastmath, **_HELPER)(function)
+    helper: Any = numba.njit(fastmath=fastmath, **_HELPER)(function)
+    template = helper.get_call_template
+    # Numba would compile it anew for each constant that a caller passes
+    helper.get_call_template = lambda args, kws: template(tuple(map(types.unliteral, args)), kws)
+    return helper
 
 
 @intrinsic
@@ -168,5 +173,26 @@ def native(signature: Any, function: Callable, *, variant: str) -> int:
     assert compiled.address is not None
     return compiled.address
 
+
+def _call_of(result: types.Type) -> Any:
+    @intrinsic
+    def call(typingctx: Any, address: Any, words: Any) -> Any:
+        def emit(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> Any:
+            given = [
+                context.cast(builder, builder.extract_value(args[1], i), kind, types.int64)
+                for i, kind in enumerate(words.types)
+            ]
+            returned = ir.VoidType() if result is types.void else ir.IntType(64)
+            code = ir.FunctionType(returned, [value.type for value in given])
+            value = builder.call(builder.inttoptr(args[0], code.as_pointer()), given)
+            return context.get_dummy_value() if result is types.void else value
+
+        return result(types.int64, words), emit
+
+    return call
+
+
+call_code = _call_of(types.void)  # (address, words): the C function there, which takes these 64-bit words
+call_code_for = _call_of(types.int64)  # the same of one that returns a word
 
 _keep_alive: list[Any] = []  # machine code must outlive every kernel that holds its address

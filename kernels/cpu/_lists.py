@@ -12,11 +12,13 @@ import functools
 import numpy as np
 
 from ._conv_rows import add_parts, scratches, whole
-from ._jit import inline, jit
+from ._jit import call_code, inline, jit
 from ._memory import aligned, copy, empty_nchw
-from ._windows import call_window, passes
+from ._pixels import codes
+from ._windows import passes
 from .threads import parallel_for
 from .threads import pool as threads
+from .tile import lanes
 
 _PIXELS = 32  # whose gradients are sorted by filter at a time
 
@@ -55,8 +57,24 @@ def _along_lists(passes, length, filters, image, runs, places, values, counts, a
         for p in range(len(passes)):
             code, run, first, last = passes[p]
             W, begins = own + (run * length + first) * size, runs[run:].ctypes.data
-            call_window(code, W, length, image + first * size, begins, places[o].ctypes.data,
-                        values[o].ctypes.data, counts[o], last, add)  # fmt: skip
+            words = (W, length, image + first * size, begins, places[o].ctypes.data, values[o].ctypes.data,
+                     counts[o], last, add)  # fmt: skip
+            call_code(code, words)
+
+
+@inline
+def _along_pixels(code, filters, image, grad, indices):
+    """Fill `image` with what the filters ``[block of channels, ...]`` send back, see ``_pixels.py``."""
+    whole, rest, width, across, top, left, everywhere = code
+    (PH, PW, O), (H, W, C), itemsize = grad.shape, image.shape, image.itemsize
+    if not everywhere:
+        image[:] = 0
+    for block in range(len(filters)):
+        first = block * width
+        address, last = (whole, width) if first + width <= C else (rest, C - first)
+        words = (image.ctypes.data + first * itemsize, C, H, W, top, left, grad.ctypes.data,
+                 indices.ctypes.data, filters[block].ctypes.data, PH, PW, O, across, last)  # fmt: skip
+        call_code(address, words)
 
 
 @inline
@@ -64,7 +82,7 @@ def _backward_task(t, tasks, operands, partials, grad_x, scratch, plans, geometr
     x, grad, indices, weight = operands
     sums, bias_sums = partials
     images, slopes = scratch
-    begins, runs, gather, scatter = plans
+    begins, runs, gather, scatter, code = plans
     N, PH, PW, O = grad.shape
     _, H, W, C = x.shape
     top, left, direct = geometry[2], geometry[3], geometry[-1]
@@ -80,7 +98,9 @@ def _backward_task(t, tasks, operands, partials, grad_x, scratch, plans, geometr
         _lists(slopes_of, indices_of, begins, places, values, counts, bias_sums[t])
         start = whole(x, n, image, geometry)
         _along_lists(gather, length, sums[t], start, runs, places, values, counts, n > begin)
-        if len(scatter) > 0:
+        if code[0] + code[1] > 0:
+            _along_pixels(code, weight, grad_x[n], grad[n], indices[n])
+        elif len(scatter) > 0:
             back = grad_x[n] if direct else slope
             back[:] = 0
             _along_lists(scatter, length, weight, back.ctypes.data, runs, places, values, counts, True)
@@ -111,32 +131,37 @@ def _backward(pool, tasks, operands, partials, grad_x, scratch, plans, geometry,
 
 
 @functools.lru_cache(maxsize=256)
-def _plans(between, stride, row, C, taps, runs, itemsize, input_grad):
-    """Where the window of each pixel of the convolution begins, in an image with rows of `row` pixels; and
-    the passes of both products along the lists."""
-    y, z = np.arange(between[0]) * stride[0] * row, np.arange(between[1]) * stride[1]
+def _plans(between, pooled, geometry, size, taps, runs, itemsize, back):
+    """Where the window of each pixel of the convolution begins, in a padded image of that `size`; the
+    passes of both products along the lists; and the code that goes by pixels, see `_along_pixels`."""
+    (sh, sw, top, left), (H, W, C) = geometry[:4], size
+    y, z = np.arange(between[0]) * sh * (W + 2 * left), np.arange(between[1]) * sw
     begins, length = ((y[:, None] + z) * C).astype(np.int32).ravel(), taps // runs
     gather = passes(itemsize, runs, length, False)
-    return begins, gather, passes(itemsize, runs, length, True) if input_grad else gather[:0]
+    scatter = passes(itemsize, runs, length, True) if back == "lists" else gather[:0]
+    KH, KW = runs, length // C
+    code = codes(itemsize, KH, KW, C) if back == "pixels" else (0, 0)
+    everywhere = 2 * pooled[0] + KH - 1 >= H + top and 2 * pooled[1] + KW - 1 >= W + left
+    return begins, gather, scatter, (*code, lanes(itemsize), between[1], top, left, everywhere)
 
 
-def run(operands, filters, tasks, images, runs, between, geometry, input_grad, grad_weight, grad_bias):
+def run(operands, filters, tasks, images, runs, between, geometry, back, grad_weight, grad_bias):
     """Fill `grad_weight` (taps, O) and `grad_bias`, and return the gradient of the images or None.
 
-    `operands` are NHWC images, gradients and their places in a convolution of `between` pixels, `filters` (O,
-    taps) where the images' gradient is wanted. `images` are the tasks' scratches, `runs` where each
-    contiguous part of a window begins.
+    `operands` are NHWC images, gradients and their places in a convolution of `between` pixels; `images` are
+    the tasks' scratches, `runs` where each contiguous part of a window begins. `back` is how to make the
+    images' gradient: by "lists", of `filters` (O, taps); by "pixels", of `filters` as ``_pixels.by_channels``
+    lays them out; "" is not at all.
     """
     x, grad, where = operands
     (taps, O), (N, H, W, C) = grad_weight.shape, x.shape
-    sh, sw, top, left = geometry[:4]
-    row = W + 2 * left
-    memory, grad_x = empty_nchw(N if input_grad else 0, C, H, W, x.dtype)
-    slopes = scratches(tasks, (H + 2 * top, row), x, geometry) if input_grad else images
+    top, left = geometry[2:4]
+    memory, grad_x = empty_nchw(N if back else 0, C, H, W, x.dtype)
+    slopes = scratches(tasks, (H + 2 * top, W + 2 * left), x, geometry) if back == "lists" else images
     partials = (aligned((tasks, O, taps), x.dtype), np.empty((tasks, O), x.dtype))
-    begins, gather, scatter = _plans(between, (sh, sw), row, C, taps, len(runs), x.itemsize, input_grad)
+    begins, *ways = _plans(between, grad.shape[1:3], geometry, x.shape[1:], taps, len(runs), x.itemsize, back)
     _backward(
         threads(), tasks, (x, grad, where, filters), partials, memory, (images, slopes),
-        (begins, runs, gather, scatter), geometry, grad_weight.reshape(taps // C, C, O), grad_bias,
+        (begins, runs, *ways), geometry, grad_weight.reshape(taps // C, C, O), grad_bias,
     )  # fmt: skip
-    return grad_x if input_grad else None
+    return grad_x if back else None

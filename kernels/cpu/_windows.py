@@ -138,15 +138,3 @@ def passes(itemsize: int, runs: int, length: int, scatter: bool) -> np.ndarray:
         code = _compiled(itemsize, height, nv, last < width, scatter)
         table.append((code, run, first * width, last))
     return np.array(table, np.int64)
-
-
-@intrinsic
-def call_window(typingctx, address, W, row, image, begins, places, values, count, last, add):
-    """Call the code at `address`."""
-
-    def emit(context, builder, signature, args):
-        kind = ir.FunctionType(ir.VoidType(), [i64] * 9)
-        builder.call(builder.inttoptr(args[0], kind.as_pointer()), args[1:])
-        return context.get_dummy_value()
-
-    return types.void(*[types.int64] * 10), emit

@@ -11,11 +11,9 @@ import functools
 import math
 
 import numpy as np
-from llvmlite import ir
 from numba import types
-from numba.extending import intrinsic
 
-from ._jit import EXACT, inline, jit, native, wide_vectors
+from ._jit import EXACT, call_code, inline, jit, native, wide_vectors
 from ._math import like
 from ._math import sigmoid as sigmoid_of
 from ._math import tanh as tanh_of
@@ -190,21 +188,11 @@ def code_of(name, itemsize):
     return native(types.void(types.int64, types.int64), in_place, variant=f"{name}, {itemsize} bytes")
 
 
-@intrinsic
-def _call(typingctx, code, address, count):
-    def emit(context, builder, signature, args):
-        kind = ir.FunctionType(ir.VoidType(), [ir.IntType(64)] * 2)
-        builder.call(builder.inttoptr(args[0], kind.as_pointer()), args[1:])
-        return context.get_dummy_value()
-
-    return types.void(*[types.int64] * 3), emit
-
-
 @inline
 def finish(values, code):
     """Apply the activation of that code, unless it is the ReLU, in place to results still in the cache."""
     if code > RELU:
-        _call(code, values.ctypes.data, values.size)
+        call_code(code, (values.ctypes.data, values.size))
 
 
 @inline

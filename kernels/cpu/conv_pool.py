@@ -4,9 +4,10 @@ Forward, a few rows of the convolution at a time go to a scratch and are pooled 
 what is four times as large as the result never reaches memory.
 
 Backward, the gradient of the convolution would be zeros but for one pixel a window. It is never built: what
-is no zero is taken by lists (``_lists.py``) or, for filters of few taps, by masks (``_few_taps.py``). Where
-over a third of the gradient may be no zero (windows that overlap by more than half) or the channels fall into
-groups, the two operations' own gradients are taken one after the other.
+is no zero is taken by lists (``_lists.py``) or, for filters of few taps, by masks (``_few_taps.py``); behind
+windows of 2 x 2 the input's gradient is made a pooled pixel at a time (``_pixels.py``). Where over a third of
+the gradient may be no zero (windows that overlap by more than half) or the channels fall into groups, the two
+operations' own gradients are taken one after the other.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import numpy as np
 
 from fastnn.kernels.reference._shared import pooled_shape
 
-from . import _few_taps, _lists, _narrow, _winograd, conv, pool
+from . import _few_taps, _lists, _narrow, _pixels, _winograd, conv, pool
 from ._conv_columns import by_output
 from ._conv_rows import (
     CHUNKS,
@@ -212,10 +213,12 @@ def conv2d_max_pool2d_backward(grad, indices, x, weight, convolution, input_grad
     if halving and not input_grad and _few_taps.pays(len(flat), runs.size, O, x.itemsize):
         _few_taps.run(operands, tasks, images, runs, between[1], geometry, flat, grad_bias)
     else:
-        filters = by_output(weight).reshape(O, -1) if input_grad else none_2d(x.dtype)
-        grad_x = _lists.run(
-            operands, filters, tasks, images, runs, between, geometry, input_grad, flat, grad_bias
-        )
+        back, filters = "", none_2d(x.dtype)
+        if input_grad and halving and stride == dilation == (1, 1) and _pixels.pays(KH, KW):
+            back, filters = "pixels", _pixels.by_channels(weight)
+        elif input_grad:
+            back, filters = "lists", by_output(weight).reshape(O, -1)
+        grad_x = _lists.run(operands, filters, tasks, images, runs, between, geometry, back, flat, grad_bias)
     if not np.shares_memory(own, grad_weight):
         grad_weight[:] = own.transpose(3, 2, 0, 1)
     return grad_x, grad_weight, grad_bias

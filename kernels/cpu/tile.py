@@ -51,7 +51,7 @@ from numba.core import cgutils
 from numba.core.codegen import JITCPUCodegen
 from numba.extending import intrinsic
 
-from ._jit import inline, native
+from ._jit import call_code_for, inline, native
 from ._vectors import Vectors, i64, prefetch
 
 # rows of the main tile for nv = 1, 2, 3, 4 vectors, by the number of vector registers
@@ -290,16 +290,6 @@ def panels(itemsize: int) -> np.ndarray:
     return np.array([width, len(shapes), few, *whole, *ragged], np.int64)
 
 
-@intrinsic
-def _call(typingctx, address, C, c_i, A, table, a_k, offsets, S, K, B, b_k, bias, M, last, add, relu, needed,
-          stride, end):  # fmt: skip
-    def emit(context, builder, signature, args):
-        kind = ir.FunctionType(i64, [i64] * _WORDS)
-        return builder.call(builder.inttoptr(args[0], kind.as_pointer()), args[1:])
-
-    return types.int64(*[types.int64] * (1 + _WORDS)), emit
-
-
 @inline
 def multiply(
     panels, C, c_i, A, rows, a_k, offsets, S, K, B, b_k, bias, M, N, add, relu, size, needed=NOTHING
@@ -325,10 +315,12 @@ def multiply(
         bias_at = bias + first * size if bias != 0 else bias
         C_at, B_at = C + first * size, B + first * size
         table, parts = rows.ctypes.data, offsets.ctypes.data
-        rest = _call(panels[at], C_at, c_i, A, table, a_k, parts, S, K, B_at, b_k, bias_at, M,
-                     last, add, relu, coming, stride, end)  # fmt: skip
+        words = (C_at, c_i, A, table, a_k, parts, S, K, B_at, b_k, bias_at, M, last, add, relu, coming,
+                 stride, end)  # fmt: skip
+        rest = call_code_for(panels[at], words)
         if rest > 0:  # few, left over
             C_at, table = C_at + (M - rest) * c_i * size, table + (M - rest) * 8
-            _call(panels[2 + nv], C_at, c_i, A, table, a_k, parts, S, K, B_at, b_k, bias_at, rest,
-                  last, add, relu, 0, 0, 0)  # fmt: skip
+            words = (C_at, c_i, A, table, a_k, parts, S, K, B_at, b_k, bias_at, rest, last, add, relu, 0,
+                     0, 0)  # fmt: skip
+            call_code_for(panels[2 + nv], words)
         done += nv
