@@ -1,12 +1,15 @@
-"""What is shown while kernels compile."""
+"""How helpers are compiled, and what is shown meanwhile."""
 
 from __future__ import annotations
 
+import os
+import subprocess
 import sys
 
 import numba
 
 import fastnn
+from fastnn.kernels.cpu import _jit
 from fastnn.training.compiling import compiling_shown
 from fastnn.training.progress import Bar
 
@@ -46,3 +49,23 @@ def test_bar_says_that_kernels_are_being_compiled(capsys, monkeypatch):
     shown = capsys.readouterr().err
     assert "compiling kernels (once): linear, function 1" in shown
     assert "pool" not in shown
+
+
+UNKNOWN = """
+import numba
+numba.version_info = numba.version_info._replace(short=(0, 99))
+import numpy as np
+import fastnn.functional as F
+from fastnn.kernels.cpu import _jit
+assert "pipeline_class" not in _jit._HELPER
+print(F.tanh(np.ones(3, np.float32)))
+"""
+
+
+def test_a_numba_that_nobody_has_tried_compiles_helpers_its_own_way(tmp_path):
+    environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path), "FASTNN_BACKEND": "numba"}
+    done = subprocess.run(
+        [sys.executable, "-c", UNKNOWN], env=environment, capture_output=True, text=True, timeout=300
+    )
+    assert done.stdout.startswith("[0.7615942"), done.stderr
+    assert "pipeline_class" in _jit._HELPER, "this one is known: see _jit.py, and try the new version"

@@ -6,6 +6,8 @@ three times: over each function by itself, cheaply over the module, so that pair
 cancel, and thoroughly. The last is enough, as the kernel that takes the helper in goes through all three.
 
 A first step of ``cifar10-cnn``, with nothing compiled, takes two thirds of the time so.
+
+This goes by how Numba is built inside: ``_jit.py`` uses it for the versions that it was tried with.
 """
 
 from __future__ import annotations
@@ -41,7 +43,7 @@ class _Lowering(NativeLowering):
         # Callers know a function by an object of its own, which must be a builtin. Called, this one raises.
         known_as: Any = {}.popitem
         context.insert_user_function(known_as, state.cr.fndesc, [state.library])
-        state.reload_init.extend(state.library._reload_init)
+        state.reload_init.extend(getattr(state.library, "_reload_init", ()))
         state.cr = state.cr._replace(cfunc=known_as)
         return True
 
@@ -53,8 +55,11 @@ class _Library(CPUCodeLibrary):
         ll_module.data_layout = self._codegen._data_layout
 
     def _optimize_final_module(self) -> None:
-        passes, builder = self._codegen._module_pass_manager()
-        passes.run(self._final_module, builder)
+        passes = self._codegen._module_pass_manager()
+        if isinstance(passes, tuple):  # Numba 0.62 and later: LLVM's new manager, with what built it
+            passes[0].run(self._final_module, passes[1])
+        else:
+            passes.run(self._final_module)
 
     def _finalize_final_module(self) -> None:
         self._finalize_dynamic_globals()

@@ -27,14 +27,17 @@ from numba.core.ccallback import CFunc
 from numba.core.sigutils import normalize_signature
 from numba.extending import intrinsic
 
-from ._inlined import Inlined
 from ._tape import current
 
 FAST = {"nsz", "arcp", "contract", "afn", "reassoc"}
 EXACT = {"nsz", "contract"}
 _BOTH: dict[str, Any] = {"error_model": "numpy", "nogil": True}
 _KERNEL = {**_BOTH, "no_cfunc_wrapper": True}
-_HELPER = {**_BOTH, "forceinline": True, "pipeline_class": Inlined}
+_HELPER = {**_BOTH, "forceinline": True}
+if (0, 61) <= numba.version_info.short <= (0, 68):  # others compile helpers like all else: slowly, but right
+    from ._inlined import Inlined
+
+    _HELPER["pipeline_class"] = Inlined
 
 
 def _hash_of_room() -> str:
