@@ -251,7 +251,7 @@ CONV_POOL_ODD = [
     ConvPool("few taps, of one vector and more", Conv("", (2, 4, 7, 9), (40, 4, 3, 3), padding=(1, 1))),
     ConvPool("few taps, all in one run", Conv("", (2, 30, 6, 4), (48, 30, 1, 1))),
     ConvPool("a pooled pixel for more than a word of filters", Conv("", (2, 3, 5, 4), (70, 3, 2, 2))),
-    ConvPool("pixels that no window reaches", Conv("", (2, 18, 9, 8), (5, 18, 2, 3), padding=(0, 1))),
+    ConvPool("a row that no window reaches", Conv("", (2, 18, 10, 8), (5, 18, 2, 3), padding=(0, 1))),
     ConvPool("two groups", Conv("", (3, 4, 9, 8), (6, 2, 3, 3), padding=(1, 1), groups=2)),
     ConvPool("depthwise", Conv("", (2, 5, 8, 8), (5, 1, 3, 3), groups=5, activation="relu")),
 ]  # fmt: skip
