@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import copy
+import gc
 import multiprocessing
 import pickle
 import threading
+import weakref
 
 import numpy as np
 import pytest
@@ -334,3 +336,22 @@ def test_a_forked_child_computes_the_same():
     got = queue.get(timeout=60)
     child.join(timeout=60)
     np.testing.assert_array_equal(got, plain(x))
+
+
+@each
+def test_a_network_that_is_let_go_of_takes_its_arrays_along_at_once(build, shape):
+    def held():
+        net = build()
+        train(net, shape, 8, True)
+        assert programs(net)
+        x = draw(shape, 0, net.parameters()[0].data.dtype)
+        net(x, training=True)  # keeps x for its backward
+        return weakref.ref(net), weakref.ref(x)
+
+    gc.collect()
+    gc.disable()  # which would find what holds itself, some time
+    try:
+        net, x = held()
+        assert (net(), x()) == (None, None)
+    finally:
+        gc.enable()

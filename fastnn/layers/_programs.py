@@ -99,18 +99,16 @@ class Streams:
 class Programs:
     """What one Sequential has recorded.
 
+    It does not know the Sequential: a network that is let go of takes its arrays along at once.
+
     Parameters
     ----------
     leaves : sequence of Layer
         :func:`repeatable`, in their order.
-    forward, backward : function
-        Layer by layer: ``forward(x, training)`` and ``backward(grad, input_grad)``.
     """
 
-    def __init__(
-        self, leaves: Sequence[Layer], forward: Callable[..., Any], backward: Callable[..., Any]
-    ) -> None:
-        self._leaves, self._forward, self._backward = leaves, forward, backward
+    def __init__(self, leaves: Sequence[Layer]) -> None:
+        self._leaves = leaves
         self._found: dict[Kind, int | _Forward | None] = {}  # times seen, a program, or that there is none
         self._last: tuple[_Forward, Kept] | None = None
 
@@ -118,8 +116,8 @@ class Programs:
         """Without the programs: they hold addresses, which mean other arrays in a copy."""
         return {**vars(self), "_found": {}, "_last": None}
 
-    def forward(self, x: np.ndarray, training: bool) -> Any:
-        """The output of the layers."""
+    def forward(self, x: np.ndarray, training: bool, layerwise: Callable[..., Any]) -> Any:
+        """The output of the layers, which ``layerwise(x, training)`` would find one by one."""
         self._last = None
         kind = (training, *kind_of(x))
         found = self._found.get(kind, 0)
@@ -133,26 +131,26 @@ class Programs:
                 del self._found[kind]
         elif type(found) is int:
             if found == _SEEN:
-                return self._record(kind, x, training)
+                return self._record(kind, x, training, layerwise)
             if len(self._found) >= _KINDS:
                 self._found.clear()
             self._found[kind] = found + 1
-        return self._forward(x, training)
+        return layerwise(x, training)
 
-    def backward(self, grad: Any, input_grad: bool) -> Any:
-        """The gradient of the input, or None without `input_grad`."""
+    def backward(self, grad: Any, input_grad: bool, layerwise: Callable[..., Any]) -> Any:
+        """The gradient of the input, or None without `input_grad`; likewise."""
         if self._last is not None and type(grad) is np.ndarray:
             forward, kept = self._last
             if forward.is_last(kept):
-                return forward.backward(grad, kept, input_grad, self._backward)
-        return self._backward(grad, input_grad)
+                return forward.backward(grad, kept, input_grad, layerwise)
+        return layerwise(grad, input_grad)
 
-    def _record(self, kind: Kind, x: np.ndarray, training: bool) -> Any:
+    def _record(self, kind: Kind, x: np.ndarray, training: bool, layerwise: Callable[..., Any]) -> Any:
         from fastnn.kernels.cpu._program import CannotRepeat
         from fastnn.kernels.cpu._tape import recording
 
         with recording() as tape:
-            out = self._forward(x, training)
+            out = layerwise(x, training)
         if tape is not None:
             programs = [key for key, value in self._found.items() if type(value) is _Forward]
             for key in programs[: max(0, len(programs) + 1 - _PROGRAMS)]:

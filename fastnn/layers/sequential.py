@@ -53,7 +53,7 @@ class Sequential(Layer):
             )
         for name, parameter in self.named_parameters():
             parameter.name = name
-        self._programs = Programs(leaves, self._run, self._run_back) if repeatable(leaves) else None
+        self._programs = Programs(leaves) if repeatable(leaves) else None
         leaves = _joined(_pooled_first(leaves))
         self._forward_plan = _forward_plan(leaves)
         self._backward_plan = _backward_plan(leaves)
@@ -77,7 +77,7 @@ class Sequential(Layer):
         if type(x) is np.ndarray:
             backend = get_backend()
             if backend.room == "cpu" and self._programs is not None:
-                return self._programs.forward(x, bool(training))
+                return self._programs.forward(x, bool(training), self._run)
             if backend.room == "cuda":
                 x = backend.asarray(x)
         return self._run(x, training)
@@ -93,7 +93,7 @@ class Sequential(Layer):
 
     def backward(self, grad: Any, input_grad: bool = True) -> Any:
         if self._programs is not None:
-            return self._programs.backward(grad, bool(input_grad))
+            return self._programs.backward(grad, bool(input_grad), self._run_back)
         return self._run_back(grad, input_grad)
 
     def _run_back(self, grad: Any, input_grad: bool) -> Any:
