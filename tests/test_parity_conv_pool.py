@@ -15,7 +15,6 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from fastnn.kernels.cpu import conv_pool as cpu
-from fastnn.kernels.cpu.tile import registers
 from fastnn.kernels.reference import conv_pool as reference
 from fastnn.kernels.reference._elementwise import activate
 from fastnn.kernels.reference.conv import conv2d, conv2d_backward
@@ -116,7 +115,9 @@ def test_the_table_has_cases_for_lists_for_pixels_for_masks_and_for_the_two_grad
         for input_grad in (False, True):
             operands = (grad, indices, x, weight, case.convolution, input_grad)
             cpu.conv2d_max_pool2d_backward(*operands, None, case.pooling)
-    assert min(ways.count(module.__name__) for module in names) >= (3 if registers() == 32 else 1)
+    counts = {module: ways.count(module.__name__) for module in names}
+    assert min(counts.values()) >= 3
+    assert sum(counts.values()) - counts[cpu._pixels] == 2 * len(cases.CONV_POOL_ODD)
 
 
 # of the real ones LeNet's: where filters are transformed, integers become fractions

@@ -26,8 +26,7 @@ from numba import types
 from numba.extending import intrinsic
 from numba.np.arrayobj import make_array, populate_array
 
-from ._atomics import run_task
-from ._jit import inline, jit, native
+from ._jit import call_code, inline, jit, native
 from ._memory import empty_like, floats_at, memory_order
 from ._tape import Tape
 from .threads import get_num_threads, pool
@@ -167,7 +166,7 @@ def _make(place, calls):
     """Make the calls that begin at `place`; where they end, or 0 if one failed."""
     for _ in range(calls):
         caller, kernel, words = _three(place)
-        run_task(caller, kernel, words)
+        call_code(caller, (kernel, words))
         if _integers(words, 1)[0] != 0:
             return 0
         place += 24

@@ -42,8 +42,8 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from . import _cpus
-from ._atomics import add, load, pause, ring, run_task, sleep_on, store, take, yield_core
-from ._jit import inline, jit
+from ._atomics import add, load, pause, ring, sleep_on, store, take, yield_core
+from ._jit import call_code, inline, jit
 
 _WORD = 8  # int64 words a cache line
 LOCK, OPEN, FUNCTION, ARGS, COUNT, PARTS, INSIDE, LIMIT, SLEEPERS, BELL, STOP, ALIVE, RECALL = (
@@ -66,7 +66,7 @@ def _help(pool, me, function, arguments):
         end = (share + 1) * count // parts
         task = add(pool, NEXT + _WORD * share, 1)
         while task < end:
-            run_task(function, task, arguments)
+            call_code(function, (task, arguments))
             task = add(pool, NEXT + _WORD * share, 1)
 
 
@@ -128,7 +128,7 @@ def _launch(pool, function, count, arguments):
         store(pool, LOCK, 0)
     else:
         for task in range(count):
-            run_task(function, task, arguments)
+            call_code(function, (task, arguments))
 
 
 def _unowned(builder, kind, value):
