@@ -259,6 +259,26 @@ def draw_conv_pool_3x3(d: Draw) -> Drawn:
     )
 
 
+def draw_conv_pool_by_rows(d: Draw) -> Drawn:
+    """Images of few channels and filters of three columns, for which ``_winograd_rows.py`` is."""
+    channels = d.whole(1, 4)
+    rows = d.whole(3, 4) if channels == 1 else d.whole(2, 3)
+    padding = d.whole(0, rows // 2), d.whole(0, 2)
+    results = d.whole(2, 11), d.whole(4, 20)
+    size = (n + k - 1 - 2 * p for n, k, p in zip(results, (rows, 3), padding, strict=True))
+    x = d.image(d.whole(1, 9), channels, *(max(1, n) for n in size))
+    weight = d.array(lanes_of(4) * d.whole(1, 2), channels, rows, 3)
+    pooling = (2, 2), (2, 2), (0, 0), (1, 1), False
+    return d.backend.conv_pool.conv2d_max_pool2d, (
+        x,
+        weight,
+        d.array(len(weight)) if d.flag() else None,
+        ((1, 1), padding, (1, 1), 1),
+        pooling,
+        (None, "relu")[d.whole(0, 1)],
+    )
+
+
 def far_max_pool(pool, x):
     """Pooling and its gradient, which goes past the caches as one of many megabytes would."""
     with patch.object(pool, "_FAR", 0, create=True):
@@ -284,4 +304,5 @@ WAYS: Calls = {
     "conv2d, 3 x 3": draw_conv_3x3,
     "conv2d_backward, 3 x 3": draw_conv_3x3_backward,
     "conv2d_max_pool2d, 3 x 3": draw_conv_pool_3x3,
+    "conv2d_max_pool2d, few channels": draw_conv_pool_by_rows,
 }

@@ -48,7 +48,7 @@ class ConvPool(Layer):
         this one's.
         """
         convolution, pooling = self._convolution, self._pooling
-        x, weight, bias = convolution.operands(x)
+        x, weight, bias = convolution.operands(x, training)
         geometry = convolution._geometry
         out, indices = F.conv2d_max_pool2d(x, weight, bias, activation=activation, **geometry, **self._window)
         if type(out) is not type(weight):

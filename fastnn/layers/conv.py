@@ -102,7 +102,7 @@ class Conv2d(Layer):
         """:meth:`forward` and the activation of that name in one pass; that layer's backward comes before
         this one's.
         """
-        x, weight, bias = self.operands(x)
+        x, weight, bias = self.operands(x, training)
         out = F.conv2d(x, weight, bias, activation=activation, **self._geometry)
         if type(out) is not type(weight):
             raise misplaced(self, weight)
@@ -112,11 +112,16 @@ class Conv2d(Layer):
             out = out[:, :, top:, left:]
         return out
 
-    def operands(self, x: Any) -> tuple[Any, Any, Any]:
-        """`x` where the parameters are, and their arrays."""
+    def operands(self, x: Any, training: bool) -> tuple[Any, Any, Any]:
+        """`x` where the parameters are, when `training` in the memory order that both passes read; and their
+        arrays."""
         weight, bias = self.weight._data, self.bias
         if type(x) is not type(weight):
             x = self._here(x, weight)
+        elif training and x.ndim == 4 and x.dtype == weight.dtype and backend_of(x).room == "cpu":
+            from fastnn.kernels.cpu._memory import channels_last
+
+            x = channels_last(x)  # one copy for both passes
         return x, weight, None if bias is None else bias._data
 
     def backward(self, grad: Any, input_grad: bool = True) -> Any:

@@ -10,7 +10,8 @@ lanes are filters, and all taps stay in registers while the pooled pixels stream
 
 That multiplies four times where lists multiply once, but with nothing to look up: a step is one multiply-add
 whose factor comes from memory and whose lanes are masked. (Masked, so that an infinity in the image meets no
-zero.) More taps than there are registers for are taken in several passes.
+zero.) More taps than there are registers for are taken in several passes. Where vectors allow it, each lane
+picks the number that it needs instead (``_picks.py``): this file then says for whom, and in which order.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
+from . import _picks
 from ._conv_rows import add_parts, whole
 from ._jit import call_code, inline, jit, native
 from ._memory import aligned
@@ -35,11 +37,27 @@ from .tile import lanes, registers
 
 _MOST_RUNS = 7  # whose begins are held in registers
 _LIST = 12  # multiply-adds that a gradient takes by way of lists
+_MASKS, _PICKS = 4, 2  # that a tap takes, for a vector of filters
 
 
-def pays(taps, runs, filters, itemsize):
-    """Whether this takes less time than lists do, for so many taps in `runs` runs."""
-    return runs <= _MOST_RUNS and 4 * taps * -(-filters // lanes(itemsize)) <= _LIST * filters
+@functools.lru_cache(maxsize=256)
+def _picking(shape, strides, itemsize):
+    """Of how many rows the taps of filters of an OIHW `shape` are picked at once, and for how many vectors of
+    filters; no rows where masks are the way. `strides` and dilations in one."""
+    O, C, KH, KW = shape
+    pairs = -(-O // lanes(itemsize)) % 2 == 0
+    for nv in (2, 1) if pairs else (1,):
+        rows = _picks.runs_at_once(itemsize, C, KH, KW * C, nv) if set(strides) == {1} else 0
+        if rows > 0:
+            return rows, nv
+    return 0, 1
+
+
+def pays(shape, strides, runs, itemsize):
+    """Whether this takes less time than lists do, for filters of an OIHW `shape`, taps in `runs` runs."""
+    O, C, KH, KW = shape
+    cost = _PICKS if _picking(shape, strides, itemsize)[0] > 0 else _MASKS
+    return runs <= _MOST_RUNS and cost * C * KH * KW * -(-O // lanes(itemsize)) <= _LIST * O
 
 
 def _make(size: int, runs: int, length: int) -> Any:
@@ -104,12 +122,19 @@ def _compiled(size: int, runs: int, length: int) -> int:
     return native(_SIGNATURE, _make(size, runs, length), variant=variant)
 
 
-@functools.cache
-def passes(itemsize: int, runs: int, length: int) -> np.ndarray:
-    """How windows of `runs` runs of `length` taps are taken: a row ``[code address, first run, first tap of
-    it]`` for each pass."""
+@functools.lru_cache(maxsize=256)
+def passes(shape: tuple, strides: tuple, runs: int, itemsize: int) -> tuple[int, np.ndarray]:
+    """How the taps of filters of an OIHW `shape` are taken: how many filters at a time; and a row ``[code
+    address, first run, first tap of it]`` for each pass."""
+    _, C, KH, KW = shape
+    length = C * KH * KW // runs
+    rows, nv = _picking(shape, strides, itemsize)
+    if rows > 0:
+        code = _picks.compiled(itemsize, C, rows, length, nv)
+        return nv * lanes(itemsize), np.array([(code, f, 0) for f in range(0, runs, rows)], np.int64)
     height, parts = shares(runs, length, registers() - 5)
-    return np.array([(_compiled(itemsize, height, long), f, a) for f, a, long in parts], np.int64)
+    table = [(_compiled(itemsize, height, long), f, a) for f, a, long in parts]
+    return lanes(itemsize), np.array(table, np.int64)
 
 
 @inline
@@ -144,15 +169,14 @@ def _backward(pool, tasks, width, operands, partials, images, plan, geometry, gr
     add_parts(bias_sums, grad_bias)
 
 
-def run(operands, tasks, images, runs, across, geometry, grad_weight, grad_bias):
+def run(operands, shape, tasks, images, runs, across, geometry, grad_weight, grad_bias):
     """Fill `grad_weight` (taps, O) and `grad_bias` from `operands`: NHWC images, gradients and their places
-    in a convolution `across` pixels wide. `images` are the tasks' scratches."""
+    in a convolution `across` pixels wide, for filters of an OIHW `shape`. `images` are the tasks'
+    scratches."""
     x = operands[0]
     (taps, O), row = grad_weight.shape, x.shape[2] if geometry[-1] else images.shape[2]
     partials = (aligned((tasks, taps, O), x.dtype), np.empty((tasks, O), x.dtype))
     sh, sw = geometry[:2]
-    code = passes(x.itemsize, runs.size, taps // runs.size)
+    width, code = passes(shape, geometry[:2] + geometry[6:8], runs.size, x.itemsize)
     plan = (code, runs, sh * row * x.shape[3], sw * x.shape[3], across)
-    _backward(
-        pool(), tasks, lanes(x.itemsize), operands, partials, images, plan, geometry, grad_weight, grad_bias
-    )
+    _backward(pool(), tasks, width, operands, partials, images, plan, geometry, grad_weight, grad_bias)

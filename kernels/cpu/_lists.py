@@ -2,7 +2,8 @@
 
 Each filter gets the list of its gradients that are not zero and of the windows of the image they belong to,
 and ``_windows.py`` runs along these lists. That is a quarter of the arithmetic of a convolution's gradients
-for windows of 2 x 2, less where a ReLU behind the pooling has zeroed gradients too.
+for windows of 2 x 2, less where a ReLU behind the pooling has zeroed gradients too. Lists are made by vectors
+where these can be compressed (``_sort.py``), number by number elsewhere.
 """
 
 from __future__ import annotations
@@ -11,10 +12,11 @@ import functools
 
 import numpy as np
 
+from . import _sort
 from ._conv_rows import add_parts, scratches, whole
 from ._jit import call_code, inline, jit
-from ._memory import aligned, copy, empty_nchw
-from ._pixels import codes
+from ._memory import aligned, copy, empty_nchw, whole_vectors
+from ._pixels import CASES, WORD, codes
 from ._windows import passes
 from .threads import parallel_for
 from .threads import pool as threads
@@ -48,6 +50,17 @@ def _lists(grad, indices, begins, places, values, counts, sums):
 
 
 @inline
+def _sorted(way, grad, indices, places, values, counts, sums):
+    """The same by the code of ``_sort.py``."""
+    code, multiplier, shift, step, jump = way
+    pixels, O = grad.shape
+    words = (grad.ctypes.data, indices.ctypes.data, pixels, O, multiplier, shift, step, jump,
+             places.ctypes.data, values.ctypes.data, places.shape[1], counts.ctypes.data,
+             sums.ctypes.data)  # fmt: skip
+    call_code(code, words)
+
+
+@inline
 def _along_lists(passes, length, filters, image, runs, places, values, counts, add):
     """Run each filter of `filters` (O, taps) along its list, with the windows of the image at address
     `image`, see ``_windows.py``."""
@@ -63,18 +76,20 @@ def _along_lists(passes, length, filters, image, runs, places, values, counts, a
 
 
 @inline
-def _along_pixels(code, filters, image, grad, indices):
+def _along_pixels(code, filters, image, grad, indices, words):
     """Fill `image` with what the filters ``[block of channels, ...]`` send back, see ``_pixels.py``."""
-    whole, rest, width, across, top, left, everywhere = code
+    cases, whole, rest, width, across, top, left, everywhere = code
     (PH, PW, O), (H, W, C), itemsize = grad.shape, image.shape, image.itemsize
+    call_code(cases, (grad.ctypes.data, indices.ctypes.data, words.ctypes.data, PH, PW, O, across))
     if not everywhere:
         image[:] = 0
     for block in range(len(filters)):
         first = block * width
         address, last = (whole, width) if first + width <= C else (rest, C - first)
-        words = (image.ctypes.data + first * itemsize, C, H, W, top, left, grad.ctypes.data,
-                 indices.ctypes.data, filters[block].ctypes.data, PH, PW, O, across, last)  # fmt: skip
-        call_code(address, words)
+        own = image.ctypes.data + first * itemsize, C, H, W, top, left
+        call_code(
+            address, (*own, grad.ctypes.data, words.ctypes.data, filters[block].ctypes.data, PH, PW, O, last)
+        )
 
 
 @inline
@@ -82,24 +97,29 @@ def _backward_task(t, tasks, operands, partials, grad_x, scratch, plans, geometr
     x, grad, indices, weight = operands
     sums, bias_sums = partials
     images, slopes = scratch
-    begins, runs, gather, scatter, code = plans
+    sorting, begins, runs, gather, scatter, code = plans
     N, PH, PW, O = grad.shape
     _, H, W, C = x.shape
     top, left, direct = geometry[2], geometry[3], geometry[-1]
     image, slope = images[0 if direct else t], slopes[0 if direct else t]
     pixels, length = PH * PW, sums.shape[2] // runs.size
-    # one more than can be: lists a power of two apart would share cache sets (2 to 4 % slower)
-    places, values = np.empty((O, pixels + 1), np.int32), np.empty((O, pixels + 1), x.dtype)
-    counts = np.empty(O, np.int64)
+    # a vector more than can be, which `_sorted` may write; and one: lists a power of two apart would share
+    # cache sets (2 to 4 % slower)
+    lists = whole_vectors(O, code[3]), pixels + code[3] + 1
+    places, values, counts = np.empty(lists, np.int32), np.empty(lists, x.dtype), np.empty(lists[0], np.int64)
+    words = np.empty((pixels, -(-O // WORD), len(CASES)), np.int64)
     bias_sums[t] = 0
     begin, end = t * N // tasks, (t + 1) * N // tasks
     for n in range(begin, end):
         slopes_of, indices_of = grad[n].reshape(pixels, O), indices[n].reshape(pixels, O)
-        _lists(slopes_of, indices_of, begins, places, values, counts, bias_sums[t])
+        if sorting[0] != 0:
+            _sorted(sorting, slopes_of, indices_of, places, values, counts, bias_sums[t])
+        else:
+            _lists(slopes_of, indices_of, begins, places, values, counts, bias_sums[t])
         start = whole(x, n, image, geometry)
         _along_lists(gather, length, sums[t], start, runs, places, values, counts, n > begin)
-        if code[0] + code[1] > 0:
-            _along_pixels(code, weight, grad_x[n], grad[n], indices[n])
+        if code[0] != 0:
+            _along_pixels(code, weight, grad_x[n], grad[n], indices[n], words)
         elif len(scatter) > 0:
             back = grad_x[n] if direct else slope
             back[:] = 0
@@ -132,17 +152,22 @@ def _backward(pool, tasks, operands, partials, grad_x, scratch, plans, geometry,
 
 @functools.lru_cache(maxsize=256)
 def _plans(between, pooled, geometry, size, taps, runs, itemsize, back):
-    """Where the window of each pixel of the convolution begins, in a padded image of that `size`; the
-    passes of both products along the lists; and the code that goes by pixels, see `_along_pixels`."""
+    """How lists are made by vectors, see `_sorted`; where the window of each pixel of the convolution begins,
+    in a padded image of that `size`; the passes of both products along the lists; and the code that goes by
+    pixels, see `_along_pixels`."""
     (sh, sw, top, left), (H, W, C) = geometry[:4], size
+    sorting = (0, 0, 0, 0, 0)
+    if _sort.pays(itemsize):
+        jump = (sh * (W + 2 * left) - sw * between[1]) * C
+        sorting = (_sort.compiled(itemsize), *_sort.divided_by(between[1]), sw * C, jump)
     y, z = np.arange(between[0]) * sh * (W + 2 * left), np.arange(between[1]) * sw
     begins, length = ((y[:, None] + z) * C).astype(np.int32).ravel(), taps // runs
     gather = passes(itemsize, runs, length, False)
     scatter = passes(itemsize, runs, length, True) if back == "lists" else gather[:0]
     KH, KW = runs, length // C
-    code = codes(itemsize, KH, KW, C) if back == "pixels" else (0, 0)
+    code = codes(itemsize, KH, KW, C) if back == "pixels" else (0, 0, 0)
     everywhere = 2 * pooled[0] + KH - 1 >= H + top and 2 * pooled[1] + KW - 1 >= W + left
-    return begins, gather, scatter, (*code, lanes(itemsize), between[1], top, left, everywhere)
+    return sorting, begins, gather, scatter, (*code, lanes(itemsize), between[1], top, left, everywhere)
 
 
 def run(operands, filters, tasks, images, runs, between, geometry, back, grad_weight, grad_bias):
@@ -159,9 +184,11 @@ def run(operands, filters, tasks, images, runs, between, geometry, back, grad_we
     memory, grad_x = empty_nchw(N if back else 0, C, H, W, x.dtype)
     slopes = scratches(tasks, (H + 2 * top, W + 2 * left), x, geometry) if back == "lists" else images
     partials = (aligned((tasks, O, taps), x.dtype), np.empty((tasks, O), x.dtype))
-    begins, *ways = _plans(between, grad.shape[1:3], geometry, x.shape[1:], taps, len(runs), x.itemsize, back)
+    sorting, begins, *ways = _plans(
+        between, grad.shape[1:3], geometry, x.shape[1:], taps, len(runs), x.itemsize, back
+    )
     _backward(
         threads(), tasks, (x, grad, where, filters), partials, memory, (images, slopes),
-        (begins, runs, *ways), geometry, grad_weight.reshape(taps // C, C, O), grad_bias,
+        (sorting, begins, runs, *ways), geometry, grad_weight.reshape(taps // C, C, O), grad_bias,
     )  # fmt: skip
     return grad_x if back else None

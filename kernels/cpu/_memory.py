@@ -18,7 +18,9 @@ from numba import carray, types
 from numba.extending import intrinsic
 
 from ._jit import inline, jit
+from ._math import like
 from ._tape import moved_by_python
+from ._turn import turn_part
 from .threads import parallel_for, pool
 
 
@@ -43,9 +45,16 @@ def nhwc(x: np.ndarray) -> np.ndarray:
     return out
 
 
+def channels_last(x: np.ndarray) -> np.ndarray:
+    """Logical NCHW `x` in channels-last memory: itself where it is, else a copy."""
+    memory = nhwc(x)
+    return x if np.may_share_memory(memory, x) else memory.transpose(0, 3, 1, 2)
+
+
 _REUSED_FROM = 1 << 16  # bytes: smaller blocks the C library keeps by itself
 _KEPT = 1 << 28  # bytes of free blocks at most
 _LINE = 64  # bytes of a cache line, and of the widest vector
+_SQUARES = 5  # channels from which on an image is turned by squares in registers
 _PAGE, _AWAY = 4096, 2048  # bytes of a page, and where in one a reused block begins
 _blocks: dict[int, list[tuple[np.ndarray, int]]] = {}
 _kept = 0
@@ -207,9 +216,13 @@ def copy(x, out):
 
 @inline
 def _turn_image(t, x, out):
-    for c in range(x.shape[1]):
-        for h in range(x.shape[2]):
-            for w in range(x.shape[3]):
+    _, C, H, W = x.shape
+    if C >= _SQUARES:
+        turn_part(like(x[t, 0, 0, 0], 0), x[t].ctypes.data, H * W, C, H * W, out[t].ctypes.data, C)
+        return
+    for c in range(C):
+        for h in range(H):
+            for w in range(W):
                 out[t, h, w, c] = x[t, c, h, w]
 
 

@@ -12,10 +12,10 @@ the image, 4 x 4 for filters of 3 x 3:
 A vector of channels of each of them stays in a register until all filters have been there, one of the four
 cases after the other; a filter costs a broadcast, and a multiply-add with an operand in memory for each tap.
 Lists by filter (``_windows.py``) load and store the image for each, twice the time where stores take two
-cycles. Which filters a case is about is a word of 64 bits for as many of them; those whose gradient is zero
-are in none. Half of the pixels reached go on to the next window of the row in their registers, and what no
-window has reached before begins at zero: each pixel of the image is written by the windows of two rows and
-read by those of one.
+cycles. Which filters a case is about is a word of 64 bits for as many of them, found once for all channels;
+those whose gradient is zero are in none. Half of the pixels reached go on to the next window of the row in
+their registers, and what no window has reached before begins at zero: each pixel of the image is written by
+the windows of two rows and read by those of one.
 """
 
 from __future__ import annotations
@@ -37,8 +37,9 @@ from ._vectors import Vectors, bit, i32, i64
 from .threads import parallel_for, pool
 from .tile import lanes, registers
 
-_WORD = 64  # filters at a time
-_CASES = tuple(itertools.product(range(2), range(2)))  # (down, right), where in a window its maximum was
+WORD = 64  # filters at a time
+CASES = tuple(itertools.product(range(2), range(2)))  # (down, right), where in a window its maximum was
+_PIECE = 16  # filters whose bits are found at a time, for any CPU
 
 
 def pays(KH: int, KW: int) -> bool:
@@ -47,26 +48,72 @@ def pays(KH: int, KW: int) -> bool:
     return reached <= registers() - 4
 
 
+def _make_cases(size: int) -> Any:
+    """The kernel that fills `words`, one for each of `PH` x `PW` pooled pixels of `O` filters, 64 filters and
+    case, with which of them it is about. The convolution is `across` pixels wide.
+    """
+
+    def emit(context, builder: ir.IRBuilder, signature, args):
+        grad, indices, words, PH, PW, O, across = args
+        vectors, piece = Vectors(builder, size, _PIECE), ir.IntType(_PIECE)
+        slopes = builder.inttoptr(grad, vectors.real.as_pointer())
+        places = builder.inttoptr(indices, i32.as_pointer())
+        bits = builder.inttoptr(words, piece.as_pointer())
+        groups = builder.udiv(builder.add(O, i64(WORD - 1)), i64(WORD))
+        with cgutils.for_range(builder, PH) as rows, cgutils.for_range(builder, PW) as columns:
+            corner = builder.mul(i64(2), builder.add(builder.mul(rows.index, across), columns.index))
+            cases = []
+            for down, right in CASES:
+                place = builder.add(corner, builder.add(builder.mul(across, i64(down)), i64(right)))
+                cases.append(vectors.splat(builder.trunc(place, i32)))
+            pixel = builder.add(builder.mul(rows.index, PW), columns.index)
+            at, words_of = builder.mul(O, pixel), builder.mul(groups, pixel)
+            with cgutils.for_range(builder, groups) as group:
+                first = builder.mul(group.index, i64(WORD))
+                target = builder.mul(builder.add(words_of, group.index), i64(len(CASES) * WORD // _PIECE))
+                for o in range(0, WORD, _PIECE):
+                    here = builder.add(first, i64(o))
+                    among = vectors.below(builder.sub(O, here))
+                    here = builder.add(at, here)
+                    slope = vectors.load(builder.gep(slopes, [here]), among)
+                    place = vectors.load(builder.gep(places, [here]), among, kind=vectors.places)
+                    there = builder.fcmp_unordered("!=", slope, vectors.constant(0))
+                    for case, its in enumerate(cases):
+                        those = builder.and_(builder.icmp_signed("==", place, its), there)
+                        index = builder.add(target, i64((case * WORD + o) // _PIECE))
+                        builder.store(builder.bitcast(those, piece), builder.gep(bits, [index]))
+        return context.get_dummy_value()
+
+    @intrinsic
+    def cases(typingctx, grad, indices, words, PH, PW, O, across):
+        return types.void(*[types.int64] * 7), emit
+
+    def kernel(grad, indices, words, PH, PW, O, across):
+        cases(grad, indices, words, PH, PW, O, across)
+
+    return kernel
+
+
 def _make(size: int, KH: int, KW: int, masked: bool) -> Any:
     """The kernel for filters of this size and one vector of channels.
 
     `image` is where these channels of the first of `H` x `W` pixels are, which lie `apart` elements from
-    each other; around it are `top` and `left` pixels of padding, which are nowhere in memory. `grad` and
-    `indices` are where the first of `PH` x `PW` pooled pixels is, with `O` filters each; `weights` has a
-    vector for each filter and tap. The convolution is `across` pixels wide. `masked`: only the first `last`
-    channels are touched.
+    each other; around it are `top` and `left` pixels of padding, which are nowhere in memory. `grad` is where
+    the first of `PH` x `PW` pooled pixels is, with `O` filters each, `words` what `_make_cases` made of them;
+    `weights` has a vector for each filter and tap. `masked`: only the first `last` channels are touched.
     """
     width = lanes(size)
 
     def emit(context, builder: ir.IRBuilder, signature, args):
-        image, apart, H, W, top, left, grad, indices, weights, PH, PW, O, across, last = args
+        image, apart, H, W, top, left, grad, words, weights, PH, PW, O, last = args
         vectors = Vectors(builder, size, width)
         floats, zero = vectors.real.as_pointer(), vectors.constant(0)
         mask = vectors.below(last) if masked else None
         x, slopes, w = (builder.inttoptr(address, floats) for address in (image, grad, weights))
-        places = builder.inttoptr(indices, i32.as_pointer())
+        cases = builder.inttoptr(words, i64.as_pointer())
+        groups = builder.udiv(builder.add(O, i64(WORD - 1)), i64(WORD))
         held = [[cgutils.alloca_once(builder, vectors.vector) for _ in range(KW + 1)] for _ in range(KH + 1)]
-        words = [cgutils.alloca_once(builder, i64) for _ in _CASES]
+        word = cgutils.alloca_once(builder, i64)
         padding = cgutils.alloca_once_value(builder, zero)
 
         def pixel(window, r, c):
@@ -90,24 +137,10 @@ def _make(size: int, KH: int, KW: int, masked: bool) -> Any:
             for r, c in itertools.product(range(KH + 1), columns):
                 vectors.store(builder.load(held[r][c]), pixel(window, r, c), mask)
 
-        def sort(at, inside, corner):
-            """Fill the words for the filters whose gradients begin at `at`, as many as are `inside`."""
-            for word in words:
-                builder.store(i64(0), word)
-            for first in range(0, _WORD, width):
-                here, among = builder.add(at, i64(first)), vectors.below(builder.sub(inside, i64(first)))
-                slope = vectors.load(builder.gep(slopes, [here]), among)
-                place = vectors.load(builder.gep(places, [here]), among, kind=vectors.places)
-                there = builder.fcmp_unordered("!=", slope, zero)
-                for word, (down, right) in zip(words, _CASES, strict=True):
-                    index = builder.add(corner, builder.add(builder.mul(across, i64(down)), i64(right)))
-                    its = builder.icmp_signed("==", place, vectors.splat(builder.trunc(index, i32)))
-                    bits = builder.bitcast(builder.and_(its, there), ir.IntType(width))
-                    bits = builder.shl(builder.zext(bits, i64), i64(first))
-                    builder.store(builder.or_(builder.load(word), bits), word)
-
-        def add_filters(word, down, right, first, at):
-            """Add all filters of a word, of which bit 0 is filter `first` and has its gradient at `at`."""
+        def add_filters(its, down, right, first, at):
+            """Add all filters of the word `its`, of which bit 0 is filter `first` and has its gradient at
+            `at`."""
+            builder.store(its, word)
             head, body, done = (builder.append_basic_block() for _ in range(3))
             builder.branch(head)
             builder.position_at_end(head)
@@ -130,13 +163,14 @@ def _make(size: int, KH: int, KW: int, masked: bool) -> Any:
             with cgutils.for_range(builder, PW) as columns:
                 window = rows.index, columns.index
                 load(window, range(KW - 1, KW + 1))
-                corner = builder.mul(i64(2), builder.add(builder.mul(rows.index, across), columns.index))
-                at = builder.mul(O, builder.add(builder.mul(rows.index, PW), columns.index))
-                with cgutils.for_range_slice(builder, i64(0), O, i64(_WORD), inc=True) as (first, _):
-                    here = builder.add(at, first)
-                    sort(here, builder.sub(O, first), corner)
-                    for word, (down, right) in zip(words, _CASES, strict=True):
-                        add_filters(word, down, right, first, here)
+                at = builder.add(builder.mul(rows.index, PW), columns.index)
+                with cgutils.for_range(builder, groups) as group:
+                    first = builder.mul(group.index, i64(WORD))
+                    here = builder.add(builder.mul(O, at), first)
+                    those = builder.add(builder.mul(groups, at), group.index)
+                    those = builder.gep(cases, [builder.mul(those, i64(len(CASES)))])
+                    for case, (down, right) in enumerate(CASES):
+                        add_filters(builder.load(builder.gep(those, [i64(case)])), down, right, first, here)
                 store(window, range(2))
                 for r, c in itertools.product(range(KH + 1), range(KW - 1)):
                     builder.store(builder.load(held[r][c + 2]), held[r][c])
@@ -144,28 +178,32 @@ def _make(size: int, KH: int, KW: int, masked: bool) -> Any:
         return context.get_dummy_value()
 
     @intrinsic
-    def pixels(typingctx, image, apart, H, W, top, left, grad, indices, weights, PH, PW, O, across, last):
-        return types.void(*[types.int64] * 14), emit
+    def pixels(typingctx, image, apart, H, W, top, left, grad, words, weights, PH, PW, O, last):
+        return types.void(*[types.int64] * 13), emit
 
-    def kernel(image, apart, H, W, top, left, grad, indices, weights, PH, PW, O, across, last):
-        pixels(image, apart, H, W, top, left, grad, indices, weights, PH, PW, O, across, last)
+    def kernel(image, apart, H, W, top, left, grad, words, weights, PH, PW, O, last):
+        pixels(image, apart, H, W, top, left, grad, words, weights, PH, PW, O, last)
 
     return kernel
-
-
-_SIGNATURE = types.void(*[types.int64] * 14)
 
 
 @functools.cache
 def _compiled(size: int, KH: int, KW: int, masked: bool) -> int:
     variant = f"f{8 * size} {KH} x {KW} masked={masked} lanes={lanes(size)}"
-    return native(_SIGNATURE, _make(size, KH, KW, masked), variant=variant)
+    return native(types.void(*[types.int64] * 13), _make(size, KH, KW, masked), variant=variant)
 
 
-def codes(size: int, KH: int, KW: int, C: int) -> tuple[int, int]:
-    """The addresses of the kernels for whole vectors of channels, and for what is left over of `C`."""
+@functools.cache
+def _compiled_cases(size: int) -> int:
+    return native(types.void(*[types.int64] * 7), _make_cases(size), variant=f"cases, f{8 * size}")
+
+
+def codes(size: int, KH: int, KW: int, C: int) -> tuple[int, int, int]:
+    """The addresses of the kernels for the cases, for whole vectors of channels, and for what is left over of
+    `C`."""
     whole, rest = divmod(C, lanes(size))
     return (
+        _compiled_cases(size),
         _compiled(size, KH, KW, False) if whole else 0,
         _compiled(size, KH, KW, True) if rest else 0,
     )

@@ -45,6 +45,34 @@ def matrices() -> tuple[Matrix, Matrix, Matrix]:
     return A, [*B, _from_roots(_POINTS)], [*G, [Fraction(0), Fraction(0), Fraction(1)]]
 
 
+def product(builder: ir.IRBuilder, vectors: Vectors, matrix: Matrix, numbers: Sequence[Any]) -> list[Any]:
+    """`matrix` times the column of `numbers`, which are vectors. A row that differs from the one before in
+    signs only is made of the same two halves."""
+
+    def combined(weights):
+        """The sum of weight times vector; None where all weights are zero."""
+        total = None
+        for weight, x in sorted(zip(weights, numbers, strict=True), key=lambda pair: pair[0] != 1):
+            if weight and total is None:
+                total = x if weight == 1 else builder.fmul(x, vectors.constant(weight))
+            elif weight == 1:
+                total = builder.fadd(total, x)
+            elif weight:
+                total = vectors.fmuladd(x, vectors.constant(weight), total)
+        return total
+
+    rows: list[Any] = []
+    for before, row in zip([None, *matrix], matrix, strict=False):
+        if before is None or list(map(abs, before)) != list(map(abs, row)):
+            rows.append(combined(row))
+            continue
+        alike = [w if w == v else Fraction(0) for w, v in zip(before, row, strict=True)]
+        unlike = [w if w != v else Fraction(0) for w, v in zip(before, row, strict=True)]
+        same, opposite = combined(alike), combined(unlike)
+        rows[-1:] = [builder.fadd(same, opposite), builder.fsub(same, opposite)]
+    return rows
+
+
 def make_transform(size: int, matrix: Matrix, ending: str) -> Any:
     """The intrinsic that computes T X T' for `matrix` T and a vector of channels.
 
@@ -64,35 +92,12 @@ def make_transform(size: int, matrix: Matrix, ending: str) -> Any:
             index = builder.add(builder.mul(i64(i), row), builder.mul(i64(j), column))
             return builder.gep(builder.inttoptr(base, item.as_pointer()), [index])
 
-        def combined(weights, numbers):
-            """The sum of weight times vector; None where all weights are zero."""
-            total = None
-            for weight, x in sorted(zip(weights, numbers, strict=True), key=lambda pair: pair[0] != 1):
-                if weight and total is None:
-                    total = x if weight == 1 else builder.fmul(x, vectors.constant(weight))
-                elif weight == 1:
-                    total = builder.fadd(total, x)
-                elif weight:
-                    total = vectors.fmuladd(x, vectors.constant(weight), total)
-            return total
-
-        def product(matrix, numbers):
-            """`matrix` times the column of `numbers`. A row that differs from the one before in signs only is
-            made of the same two halves."""
-            rows = []
-            for before, row in zip([None, *matrix], matrix, strict=False):
-                if before is None or list(map(abs, before)) != list(map(abs, row)):
-                    rows.append(combined(row, numbers))
-                    continue
-                alike = [w if w == v else Fraction(0) for w, v in zip(before, row, strict=True)]
-                unlike = [w if w != v else Fraction(0) for w, v in zip(before, row, strict=True)]
-                same, opposite = combined(alike, numbers), combined(unlike, numbers)
-                rows[-1:] = [builder.fadd(same, opposite), builder.fsub(same, opposite)]
-            return rows
+        def transformed(numbers):
+            return product(builder, vectors, matrix, numbers)
 
         x = [[vectors.load(at(source, r, row, c, column)) for c in range(inputs)] for r in range(inputs)]
-        down = [product(matrix, [x[r][c] for r in range(inputs)]) for c in range(inputs)]
-        y = [product(matrix, [down[c][i] for c in range(inputs)]) for i in range(outputs)]
+        down = [transformed([x[r][c] for r in range(inputs)]) for c in range(inputs)]
+        y = [transformed([down[c][i] for c in range(inputs)]) for i in range(outputs)]
         if ending != "":
             shift = vectors.load(builder.inttoptr(bias, vectors.real.as_pointer()))
             y = [[builder.fadd(value, shift) for value in line] for line in y]

@@ -19,7 +19,7 @@ import numpy as np
 
 from fastnn.kernels.reference._shared import pooled_shape
 
-from . import _few_taps, _lists, _narrow, _pixels, _winograd, conv, pool
+from . import _few_taps, _lists, _narrow, _pixels, _winograd, _winograd_rows, conv, pool
 from ._conv_columns import by_output
 from ._conv_rows import (
     CHUNKS,
@@ -105,8 +105,12 @@ def conv2d_max_pool2d(x, weight, bias, convolution, pooling, activation):
     if out.size == 0:
         return out, indices
     bias = none(x.dtype) if bias is None else plain(bias)
-    if plan.winograd:
-        again = _winograd.run(x, filters, bias, memory, where, convolution[1], plan.between, code)
+    if plan.winograd or plan.by_rows:
+        if plan.winograd:
+            again = _winograd.run(x, filters, bias, memory, where, convolution[1], plan.between, code)
+        else:
+            results = (memory, where)
+            again = _winograd_rows.run(x, filters, bias, results, convolution[1], plan.between[1], code)
 
         def direct(x, results):
             _run_direct(x, filters, bias, results, _plan(x.shape, *options), code)
@@ -123,7 +127,8 @@ class _Plan(NamedTuple):
     """How to go about NHWC images and (1, KH, KW, C, O) filters of certain shapes."""
 
     out: tuple[int, int, int, int]  # (N, O, PH, PW)
-    winograd: bool  # which of the two ways, or neither
+    winograd: bool  # which of these ways, or none
+    by_rows: bool
     narrow: bool
     cut: tuple[int, int, int]  # this and the next three are as in `_forward_kernel`
     geometry: tuple
@@ -143,6 +148,7 @@ def _plan(shape, filters, convolution, pooling, itemsize):
     PH, PW = (pooled_shape(*axis, pooling[4]) for axis in axes)
     halved = pooling[:4] == _HALVING and (between[0] // 2, between[1] // 2) == (PH, PW)
     winograd = halved and _winograd.pays(shape, filters, itemsize, between, stride, (1, 1), dilation, groups)
+    by_rows = halved and _winograd_rows.pays(filters, itemsize, (PH, PW), stride, dilation, groups)
     narrow = halved and _narrow.pays(filters, itemsize, (PH, PW), stride, dilation, groups)
     blocks = row_blocks(N, PH)
     tasks, unit = min(N * blocks, TASKS), (PH + blocks - 1) // max(blocks, 1)
@@ -159,7 +165,16 @@ def _plan(shape, filters, convolution, pooling, itemsize):
     window = (*kernel_size, *pool_stride, *pool_padding, *pool_dilation)
     pieces = (tasks, rows(step), between[1], O)
     return _Plan(
-        (N, O, PH, PW), winograd, narrow, (tasks, blocks, step), geometry, between, window, image, pieces
+        (N, O, PH, PW),
+        winograd,
+        by_rows,
+        narrow,
+        (tasks, blocks, step),
+        geometry,
+        between,
+        window,
+        image,
+        pieces,
     )
 
 
@@ -210,8 +225,9 @@ def conv2d_max_pool2d_backward(grad, indices, x, weight, convolution, input_grad
     )
     images, grad_x = scratches(tasks, padded, operands[0], geometry), None
     halving = pooling is not None and pooling[:4] == _HALVING and _both_whole(grad.shape[2:], between)
-    if halving and not input_grad and _few_taps.pays(len(flat), runs.size, O, x.itemsize):
-        _few_taps.run(operands, tasks, images, runs, between[1], geometry, flat, grad_bias)
+    few = halving and not input_grad
+    if few and _few_taps.pays(weight.shape, (*stride, *dilation), runs.size, x.itemsize):
+        _few_taps.run(operands, weight.shape, tasks, images, runs, between[1], geometry, flat, grad_bias)
     else:
         back, filters = "", none_2d(x.dtype)
         if input_grad and halving and stride == dilation == (1, 1) and _pixels.pays(KH, KW):

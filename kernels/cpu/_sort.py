@@ -1,0 +1,122 @@
+"""Gradients sorted by filter, a vector of pixels at a time: the lists of ``_lists.py`` where vectors can be
+compressed.
+
+Memory has a pixel's filters side by side, a list a filter's pixels. A square of both, as wide as a vector, is
+transposed in registers; of a filter's row that gives, what is not zero is moved together and appended to its
+list:
+
+    grad of 16 pixels x 16 filters   ->   [ 3 0 7 0 0 2 ... ] of a filter   ->   [ 3 7 2 ... . . . ]
+
+whose end moves on by as many as there are. What is written beyond it the next square overwrites: a list has
+room for a vector more. Where a window begins in the image is computed, not looked up:
+
+    row = place * multiplier >> shift                  place // across, exactly
+    begin = place * step + row * jump
+
+Source of the division: Granlund & Montgomery (1994), "Division by invariant integers using multiplication".
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+from ._jit import native
+from ._vectors import Vectors, i32, i64
+from .tile import lanes
+
+_BYTES = 64  # of a vector that can be compressed
+
+
+def pays(size: int) -> bool:
+    return lanes(size) * size == _BYTES
+
+
+def divided_by(d: int) -> tuple[int, int]:
+    """(multiplier, shift) of the division of numbers below 2**31 by `d`: the multiplier is below 2**32."""
+    shift = 31 + (d - 1).bit_length()
+    return -(-(1 << shift) // d), shift
+
+
+def _make(size: int) -> Any:
+    """The kernel for the gradients of one image, `pixels` of `O` filters each, and their `indices`.
+
+    Of filter o the list goes to ``places + o * room`` and ``values + o * room`` (in elements), its length
+    to ``counts[o]``; its gradients are added to ``sums[o]``. There must be room for `O` rounded up to whole
+    vectors.
+    """
+    width = lanes(size)
+
+    def emit(context, builder: ir.IRBuilder, signature, args):
+        grad, indices, pixels, O, multiplier, shift, step, jump, places, values, room, counts, sums = args
+        vectors = Vectors(builder, size, width)
+        real, wide = vectors.real, ir.VectorType(i64, width)
+        slopes, listed, total = (builder.inttoptr(a, real.as_pointer()) for a in (grad, values, sums))
+        where, begins = (builder.inttoptr(a, i32.as_pointer()) for a in (indices, places))
+        lengths = builder.inttoptr(counts, i64.as_pointer())
+        bits = ir.IntType(width)
+
+        def square(first, o, among):
+            """Gradients and begins of a square, pixel after pixel."""
+            added = vectors.load(builder.gep(total, [o]), among)
+            rows, starts = [], []
+            for i in range(width):
+                pixel = builder.add(first, i64(i))
+                inside = builder.icmp_signed("<", pixel, pixels)
+                mask = builder.and_(among, vectors.splat(inside))
+                at = builder.add(builder.mul(pixel, O), o)
+                rows.append(vectors.load(builder.gep(slopes, [at]), mask))
+                added = builder.fadd(added, rows[-1])
+                place = vectors.load(builder.gep(where, [at]), mask, kind=vectors.places)
+                row = builder.mul(builder.zext(place, wide), vectors.splat(multiplier))
+                row = builder.trunc(builder.lshr(row, vectors.splat(shift)), vectors.places)
+                along = builder.mul(place, vectors.splat(builder.trunc(step, i32)))
+                starts.append(builder.add(along, builder.mul(row, vectors.splat(builder.trunc(jump, i32)))))
+            vectors.store(added, builder.gep(total, [o]), among)
+            return vectors.transposed(rows), vectors.transposed(starts)
+
+        def compressed(value, mask):
+            suffix = f"v{width}{'i32' if value.type == vectors.places else f'f{8 * size}'}"
+            name = f"x86.avx512.mask.compress.{suffix}"
+            function = vectors.function(name, value.type, value.type, value.type, mask.type)
+            return builder.call(function, [value, ir.Constant(value.type, None), mask])
+
+        count_bits = vectors.function(f"ctpop.i{width}", bits, bits)
+        with cgutils.for_range_slice(builder, i64(0), O, i64(width), inc=True) as (o, _):
+            among = vectors.below(builder.sub(O, o))
+            lasting = [cgutils.alloca_once_value(builder, i64(0)) for _ in range(width)]
+            for length in lasting:
+                builder.store(i64(0), length)
+            with cgutils.for_range_slice(builder, i64(0), pixels, i64(width), inc=True) as (first, _):
+                for f, (row, start) in enumerate(zip(*square(first, o, among), strict=True)):
+                    length = builder.load(lasting[f])
+                    at = builder.add(builder.mul(builder.add(o, i64(f)), room), length)
+                    some = builder.fcmp_unordered("!=", row, vectors.constant(0))
+                    vectors.store(compressed(row, some), builder.gep(listed, [at]))
+                    vectors.store(compressed(start, some), builder.gep(begins, [at]))
+                    found = builder.zext(builder.call(count_bits, [builder.bitcast(some, bits)]), i64)
+                    builder.store(builder.add(length, found), lasting[f])
+            for f, length in enumerate(lasting):
+                builder.store(builder.load(length), builder.gep(lengths, [builder.add(o, i64(f))]))
+        return context.get_dummy_value()
+
+    @intrinsic
+    def sort(typingctx, grad, indices, pixels, O, multiplier, shift, step, jump, places, values, room, counts,
+             sums):  # fmt: skip
+        return types.void(*[types.int64] * 13), emit
+
+    def kernel(grad, indices, pixels, O, multiplier, shift, step, jump, places, values, room, counts, sums):
+        sort(grad, indices, pixels, O, multiplier, shift, step, jump, places, values, room, counts, sums)
+
+    return kernel
+
+
+@functools.cache
+def compiled(size: int) -> int:
+    signature = types.void(*[types.int64] * 13)
+    return native(signature, _make(size), variant=f"f{8 * size} lanes={lanes(size)}")

@@ -1,0 +1,233 @@
+"""Convolution of an image of few channels with filters three columns wide, and 2 x 2 max-pooling behind it:
+Winograd's minimal filtering along the rows.
+
+``_winograd.py`` multiplies matrices, (tiles, C) times (C, O), and has a vector of channels in its lanes; with
+three channels there is nothing to share. Here the lanes are filters, and only rows are transformed. With the
+matrices of F(4, 3), four pixels of a row of the convolution are
+
+    U[j, c, f] = sum over q of G[j, q] w[f, q, c]       6 numbers for each row of a filter, once
+    V[j, c, t] = sum over k of B[j, k] x[4t + k, c]     6 numbers for each four pixels of the image's rows
+    y[i, t]    = sum over j of A[i, j] * (sum over f, c of U[j, c, f] V[j, c, t] of row f below)
+
+which multiplies 6 times where a direct convolution does 12 times. The sums over f and c of two rows of pixels
+stay in registers, are transformed and pooled there:
+
+    V of rows 2p .. 2p + KH  (broadcast)   x   U of a vector of filters   ->   6 sums for each of 2 rows
+                                                                          ->   2 x 4 pixels -> 2 maxima
+
+For float32 only, and images whose results are not all finite are left to the direct way, as in
+``_winograd.py``.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+
+import numpy as np
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+from ._conv_rows import TASKS, place
+from ._jit import inline, jit
+from ._math import like
+from ._memory import aligned
+from ._tape import doubts
+from ._transforms import M, N, matrices, product
+from ._turn import turn_part
+from ._vectors import Vectors, i32, i64
+from .activation import apply
+from .threads import parallel_for, pool, row_blocks
+from .tile import lanes
+
+_MOST = 12  # rows of a filter times channels: each is some code
+
+
+@functools.lru_cache(maxsize=1024)
+def pays(filters, itemsize, size, stride, dilation, groups):
+    """Whether this way is open for (1, KH, KW, C, O) filters and a pooled result of `size` pixels, and takes
+    less time than the register tile."""
+    _, KH, KW, C, O = filters
+    simple = (KW, *stride, *dilation, groups) == (3, 1, 1, 1, 1, 1)
+    whole = O > 0 and O % lanes(itemsize) == 0 and C <= M
+    return simple and whole and itemsize == 4 and 2 < KH * C <= _MOST and size[1] > 1
+
+
+def _make_into(size, C):
+    """The intrinsic that makes V of `count` groups of four pixels. Of these the 4 C numbers lie in as many
+    rows at `source`, `apart` elements long, those of the next group one on. To `target` go 6 C vectors for as
+    many groups as there are lanes, then those for the next ones: rows have room for whole vectors, and one
+    more."""
+    width = lanes(size)
+    B = matrices()[1]
+
+    def emit(context, builder: ir.IRBuilder, signature, args):
+        source, target, apart, count = args
+        vectors = Vectors(builder, size, width)
+        x, v = (builder.inttoptr(address, vectors.real.as_pointer()) for address in (source, target))
+
+        def pixels(t, k, c):
+            at = builder.add(builder.mul(apart, i64(k % M * C + c)), builder.add(t, i64(k // M)))
+            return vectors.load(builder.gep(x, [at]))
+
+        with cgutils.for_range_slice(builder, i64(0), count, i64(width), inc=True) as (t, _):
+            own = builder.gep(v, [builder.mul(t, i64(N * C))])
+            for c in range(C):
+                for j, value in enumerate(product(builder, vectors, B, [pixels(t, k, c) for k in range(N)])):
+                    vectors.store(value, builder.gep(own, [i64((j * C + c) * width)]))
+        return context.get_dummy_value()
+
+    @intrinsic
+    def into(typingctx, source, target, apart, count):
+        return types.void(*[types.int64] * 4), emit
+
+    return into
+
+
+def _make_block(size, C, KH):
+    """The intrinsic for two rows of four pixels of the convolution and a vector of filters.
+
+    The pixels are group number `group` of those in `V`, where a row has `line` of them; `U` is where these
+    filters' part of it is. Maxima and places go to `best` and `where`, those of the right two columns `O`
+    elements on, where `both`; `first` is the number of the first pixel in the convolution, which is `across`
+    pixels wide. The byte at `doubt` becomes 1 where a sum is not finite.
+    """
+    width = lanes(size)
+    A = matrices()[0]
+
+    def emit(context, builder: ir.IRBuilder, signature, args):
+        V, group, line, U, O, bias, best, where, both, first, across, doubt = args
+        vectors, byte, bits = Vectors(builder, size, width), ir.IntType(8), ir.IntType(width)
+        v, u, shift, out = (
+            builder.inttoptr(address, vectors.real.as_pointer()) for address in (V, U, bias, best)
+        )
+        places = builder.inttoptr(where, i32.as_pointer())
+        starts = []
+        for row in range(KH + 1):
+            number = builder.add(group, builder.mul(line, i64(row)))
+            lane, vector = builder.urem(number, i64(width)), builder.udiv(number, i64(width))
+            starts.append(builder.gep(v, [builder.add(builder.mul(vector, i64(N * C * width)), lane)]))
+
+        sums = [[vectors.constant(0)] * N for _ in range(2)]
+        for j, c in itertools.product(range(N), range(C)):
+            seen = [
+                vectors.splat(builder.load(builder.gep(start, [i64((j * C + c) * width)])))
+                for start in starts
+            ]
+            for f in range(KH):
+                weights = vectors.load(builder.gep(u, [i64(((j * C + c) * KH + f) * width)]))
+                for row, held in enumerate(sums):
+                    held[j] = vectors.fmuladd(seen[row + f], weights, held[j])
+
+        def pool(y, column, own):
+            """Write the maxima of a window and where they were."""
+            held = here = None
+            for a, b in itertools.product(range(2), range(2)):
+                index = builder.add(builder.mul(across, i64(a)), i64(2 * column + b))
+                place = vectors.splat(builder.trunc(builder.add(first, index), i32))
+                value = builder.fadd(y[a][2 * column + b], own)
+                if held is None:
+                    held, here = value, place
+                else:  # finite, or all of this is done again
+                    wins = builder.fcmp_ordered(">", value, held)
+                    held, here = builder.select(wins, value, held), builder.select(wins, place, here)
+            offset = builder.mul(O, i64(column))
+            vectors.store(held, builder.gep(out, [offset]))
+            vectors.store(here, builder.gep(places, [offset]))
+
+        y = [product(builder, vectors, A, held) for held in sums]
+        total = functools.reduce(builder.fadd, [*y[0], *y[1]])
+        bad = builder.fcmp_unordered(">=", vectors.magnitude(total), vectors.constant(np.inf))
+        with builder.if_then(builder.icmp_signed("!=", builder.bitcast(bad, bits), bits(0)), likely=False):
+            builder.store(byte(1), builder.inttoptr(doubt, byte.as_pointer()))
+        own = vectors.load(shift)
+        pool(y, 0, own)
+        with builder.if_then(builder.icmp_signed("!=", both, i64(0)), likely=True):
+            pool(y, 1, own)
+        return context.get_dummy_value()
+
+    @intrinsic
+    def block(typingctx, V, group, line, U, O, bias, best, where, both, first, across, doubt):
+        return types.void(*[types.int64] * 12), emit
+
+    return block
+
+
+@functools.cache
+def _kernel(size, C, KH):
+    """The kernel for floats of `size` bytes, `C` channels and filters of `KH` rows."""
+    into, block, width = _make_into(size, C), _make_block(size, C, KH), lanes(size)
+
+    @inline
+    def task(t, tasks, blocks, x, U, bias, results, scratch, corner, across, code, again):
+        out, where = results
+        image, columns, V = scratch[0][t], scratch[1][t], scratch[2][t]
+        N, PH, PW, O = out.shape
+        rows, groups, apart = len(image), image.shape[1] // M, columns.shape[1]
+        real = like(x[0, 0, 0, 0], 0)
+        for unit in range(t * N * blocks // tasks, (t + 1) * N * blocks // tasks):
+            n, cut = unit // blocks, unit % blocks
+            first, end = cut * PH // blocks, (cut + 1) * PH // blocks
+            place(x[n], image, 2 * first, corner[0], 1, corner[1], 1)
+            turn_part(real, image.ctypes.data, M * C, rows * groups, M * C, columns.ctypes.data, apart)
+            into(columns.ctypes.data, V.ctypes.data, apart, rows * groups - 1)
+            for p in range(first, end):
+                for group in range(groups - 1):
+                    at = ((n * PH + p) * PW + 2 * group) * O
+                    begin, both = 2 * (p - first) * groups + group, 2 * group + 1 < PW
+                    number = 2 * p * across + M * group
+                    for part in range(len(U)):
+                        o = part * width
+                        block(V.ctypes.data, begin, groups, U[part].ctypes.data, O, bias[o:].ctypes.data,
+                              out.ctypes.data + (at + o) * size, where.ctypes.data + (at + o) * 4, both,
+                              number, across, again.ctypes.data + n)  # fmt: skip
+            apply(out[n, first:end].reshape((end - first) * PW * O), code)
+
+    @functools.partial(jit, variant=f"{size} bytes, {width} lanes, {C} channels, {KH} rows")
+    def kernel(pool, tasks, blocks, x, U, bias, results, scratch, corner, across, code, again):
+        arguments = (tasks, blocks, x, U, bias, results, scratch, corner, across, code, again)
+        parallel_for(pool, tasks, task, arguments)
+
+    return kernel
+
+
+_G = tuple(tuple(np.float32(weight) for weight in row) for row in matrices()[2])  # a constant to the compiler
+
+
+@jit
+def _filters(weight, U):
+    """U (parts, 6, C, KH, filters of a part) of HWIO filters."""
+    for part, j, c, f in np.ndindex(U.shape[:4]):
+        numbers = U[part, j, c, f]
+        for lane in range(numbers.size):
+            o = part * numbers.size + lane
+            total = _G[j][0] * weight[f, 0, c, o]
+            for q in range(1, weight.shape[1]):
+                total += _G[j][q] * weight[f, q, c, o]
+            numbers[lane] = total
+
+
+def run(x, filters, bias, results, corner, across, code):
+    """Fill the NHWC `results`, maxima and their places in a convolution `across` pixels wide, from NHWC `x`
+    with a border of `corner` zeros above and beside it. Returns which images did not come out finite, to be
+    done again."""
+    (n, PH, PW, O), (_, KH, _, C, _) = results[0].shape, filters.shape
+    blocks = row_blocks(n, PH)
+    tasks, rows, groups = min(n * blocks, TASKS), 2 * -(-PH // blocks) + KH - 1, (PW + 1) // 2 + 1
+    width = lanes(x.itemsize)
+    U = aligned((O // width, N, C, KH, width), x.dtype)
+    _filters(filters[0], U)
+    vectors = -(-rows * groups // width)
+    scratch = (
+        aligned((tasks, rows, groups * M, C), x.dtype),
+        aligned((tasks, M * C, (vectors + 1) * width), x.dtype),
+        aligned((tasks, vectors, N * C, width), x.dtype),
+    )
+    again = doubts(n)
+    bias = bias if bias.size else np.zeros(O, x.dtype)
+    _kernel(x.itemsize, C, KH)(
+        pool(), tasks, blocks, x, U, bias, results, scratch, corner, across, code, again
+    )
+    return again
