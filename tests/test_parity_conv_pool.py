@@ -7,6 +7,7 @@ named must have the output's value, and the window's maximum but for rounding. O
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -97,6 +98,30 @@ def test_conv2d_max_pool2d_and_its_gradients_match_the_reference(case: cases.Con
     x, weight, bias, grad = case.operands(dtype)
     assert_forward(case, x, weight, None)
     indices = assert_forward(case, x, weight, bias)
+    for input_grad, told in itertools.product((False, True), repeat=2):
+        assert_backward(case, grad, indices, x, weight, input_grad, told)
+
+
+@pytest.fixture
+def narrow_vectors(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Without what only vectors of 512 bits can: compress, and be looked things up in."""
+    monkeypatch.setattr(cpu._lists._sort, "pays", lambda size: False)
+    monkeypatch.setattr(cpu._few_taps, "_picking", lambda *shapes: (0, 1))
+    caches = cpu._lists._plans, cpu._few_taps.passes
+    for cache in caches:
+        cache.cache_clear()
+    yield
+    for cache in caches:
+        cache.cache_clear()
+
+
+@each_odd
+def test_gradients_match_the_reference_without_the_widest_vectors(
+    case: cases.ConvPool, narrow_vectors: None
+) -> None:
+    x, weight, bias, grad = case.operands()
+    _, indices = cpu.conv2d_max_pool2d(x, weight, bias, case.convolution, case.pooling, None)
+    grad[:, ::2] = 0  # lists leave it out
     for input_grad, told in itertools.product((False, True), repeat=2):
         assert_backward(case, grad, indices, x, weight, input_grad, told)
 

@@ -254,6 +254,7 @@ MUTANTS: list[Mutant] = [
         ("count += np.uint64(slope != 0)", "count += np.uint64(1)"),
         ("                total += slope\n", ""),
         ("y, z = np.arange(between[0]) * sh * (W + 2 * left)", "y, z = np.arange(between[0]) * (W + 2 * left)"),
+        ("jump = (sh * (W + 2 * left)", "jump = ((W + 2 * left)"),
         ("        image[:] = 0\n", "        pass\n"),
         ("everywhere = 2 * pooled[0] + KH - 1 >= H + top and", "everywhere ="),
         ("if first + width <= C else (rest, C - first)", "if first <= C else (rest, C - first)"),
