@@ -35,7 +35,7 @@ from .activation import apply
 from .threads import get_num_threads, parallel_for, pool
 from .tile import lanes, multiply, panels
 
-_TILES = 32  # that are transformed, multiplied and transformed back at a time
+_TILES = 36  # that are transformed, multiplied and transformed back at a time
 _PAD = 16  # floats between planes of numbers: a page apart they would fall into one cache set
 _MOST = 7000  # C * O, from which on U does not fit the L2 cache
 _LEAST = 64  # tiles: for fewer, transforming the filters takes too long
