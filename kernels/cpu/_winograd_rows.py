@@ -193,20 +193,33 @@ def _kernel(size, C, KH):
     return kernel
 
 
-_G = tuple(tuple(np.float32(weight) for weight in row) for row in matrices()[2])  # a constant to the compiler
+@functools.cache
+def _filter_kernel(size):
+    """The kernel that makes U, (parts, 6, C, KH, lanes), of HWIO filters."""
+    width, G = lanes(size), matrices()[2]
 
+    @intrinsic
+    def transform(typingctx, source, column, target, apart):
+        def emit(context, builder: ir.IRBuilder, signature, args):
+            vectors = Vectors(builder, size, width)
+            w, u = (builder.inttoptr(args[i], vectors.real.as_pointer()) for i in (0, 2))
+            taps = [vectors.load(builder.gep(w, [builder.mul(args[1], i64(q))])) for q in range(3)]
+            for j, value in enumerate(product(builder, vectors, G, taps)):
+                vectors.store(value, builder.gep(u, [builder.mul(args[3], i64(j))]))
+            return context.get_dummy_value()
 
-@jit
-def _filters(weight, U):
-    """U (parts, 6, C, KH, filters of a part) of HWIO filters."""
-    for part, j, c, f in np.ndindex(U.shape[:4]):
-        numbers = U[part, j, c, f]
-        for lane in range(numbers.size):
-            o = part * numbers.size + lane
-            total = _G[j][0] * weight[f, 0, c, o]
-            for q in range(1, weight.shape[1]):
-                total += _G[j][q] * weight[f, q, c, o]
-            numbers[lane] = total
+        return types.void(*[types.int64] * 4), emit
+
+    @functools.partial(jit, variant=f"{size} bytes, {width} lanes")
+    def kernel(weight, U):
+        KH, _, C, O = weight.shape
+        for part in range(len(U)):
+            for c in range(C):
+                for f in range(KH):
+                    source = weight[f, 0, c, part * width :].ctypes.data
+                    transform(source, C * O, U[part, 0, c, f].ctypes.data, C * KH * width)
+
+    return kernel
 
 
 def run(x, filters, bias, results, corner, across, code):
@@ -218,7 +231,7 @@ def run(x, filters, bias, results, corner, across, code):
     tasks, rows, groups = min(n * blocks, TASKS), 2 * -(-PH // blocks) + KH - 1, (PW + 1) // 2 + 1
     width = lanes(x.itemsize)
     U = aligned((O // width, N, C, KH, width), x.dtype)
-    _filters(filters[0], U)
+    _filter_kernel(x.itemsize)(filters[0], U)
     vectors = -(-rows * groups // width)
     scratch = (
         aligned((tasks, rows, groups * M, C), x.dtype),

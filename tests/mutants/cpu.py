@@ -316,7 +316,8 @@ MUTANTS: list[Mutant] = [
         ("index = builder.add(builder.mul(across, i64(a)), i64(2 * column + b))", "index = builder.add(builder.mul(across, i64(a)), i64(b))"),
         ("2 * group + 1 < PW", "True"),
         ("groups = min(n * blocks, TASKS), 2 * -(-PH // blocks) + KH - 1, (PW + 1) // 2 + 1", "groups = min(n * blocks, TASKS), 2 * -(-PH // blocks) + KH - 1, PW // 2 + 1"),
-        ("numbers.size + lane", "numbers.size"),
+        ("builder.mul(args[1], i64(q))", "i64(q)"),
+        ("weight[f, 0, c, part * width :]", "weight[f, 0, c]"),
         ("again.ctypes.data + n)", "again.ctypes.data)"),
     ),
     *of(
