@@ -11,7 +11,7 @@ import numpy as np
 
 from fastnn.kernels.cpu import step
 from fastnn.kernels.cpu._jit import jit
-from fastnn.kernels.cpu._rows import largest_of_rows, out_times, rows_minus, sums_of_rows
+from fastnn.kernels.cpu._rows import add_columns, largest_of_rows, out_times, rows_minus, sums_of_rows
 from fastnn.kernels.cpu._turn import turn_part
 from fastnn.kernels.cpu._windows import passes
 from fastnn.kernels.cpu.tile import NOTHING, PROTOTYPE, panels
@@ -120,6 +120,19 @@ def draw_rows(d: Draw) -> Drawn:
     return run_rows, (x, *room_for_rows(x), np.empty_like(x))
 
 
+@jit
+def run_columns(x, sums):
+    """The columns of `x` added to `sums`."""
+    rows, columns = x.shape
+    add_columns(x.dtype.type(0), x.ctypes.data, columns, rows, columns, sums.ctypes.data)
+    return sums
+
+
+def draw_columns(d: Draw) -> Drawn:
+    x = d.array(d.whole(1, 140), d.whole(1, 70))
+    return run_columns, (x, np.zeros(x.shape[1], d.dtype))
+
+
 def draw_gather(d: Draw) -> Drawn:
     n, count, size = d.whole(1, 40), d.size(), d.size()
     rows, out = d.rng.random((n, size)).astype(d.dtype), np.empty((count, size), d.dtype)
@@ -136,6 +149,7 @@ PARTS: Calls = {
     "window": draw_window,
     "turn": draw_turn,
     "rows": draw_rows,
+    "columns": draw_columns,
     "gather": draw_gather,
 }
 
@@ -261,13 +275,14 @@ def draw_conv_pool_3x3(d: Draw) -> Drawn:
 
 def draw_conv_pool_by_rows(d: Draw) -> Drawn:
     """Images of few channels and filters of three columns, for which ``_winograd_rows.py`` is."""
-    channels = d.whole(1, 4)
+    channels, columns = d.whole(1, 4), (3, 5)[d.whole(0, 1)]
     rows = d.whole(3, 4) if channels == 1 else d.whole(2, 3)
-    padding = d.whole(0, rows // 2), d.whole(0, 2)
+    padding = d.whole(0, rows // 2), d.whole(0, columns // 2)
     results = d.whole(2, 11), d.whole(4, 20)
-    size = (n + k - 1 - 2 * p for n, k, p in zip(results, (rows, 3), padding, strict=True))
-    x = d.image(d.whole(1, 9), channels, *(max(1, n) for n in size))
-    weight = d.array(lanes_of(4) * d.whole(1, 2), channels, rows, 3)
+    size = (n + k - 1 - 2 * p for n, k, p in zip(results, (rows, columns), padding, strict=True))
+    images = -(-128 // (results[0] // 2 * (results[1] // 2))) + d.whole(0, 2)
+    x = d.image(images, channels, *(max(1, n) for n in size))
+    weight = d.array(lanes_of(4) * d.whole(1, 2), channels, rows, columns)
     pooling = (2, 2), (2, 2), (0, 0), (1, 1), False
     return d.backend.conv_pool.conv2d_max_pool2d, (
         x,

@@ -145,9 +145,9 @@ def test_the_table_has_cases_for_lists_for_pixels_for_masks_and_for_the_two_grad
     assert sum(counts.values()) - counts[cpu._pixels] == 2 * len(cases.CONV_POOL_ODD)
 
 
-# of the real ones LeNet's: where filters are transformed, integers become fractions
+# of the real ones LeNet's first: where filters are transformed, integers become fractions
 @pytest.mark.parametrize("dtype", parity.DTYPES)
-@pytest.mark.parametrize("case", cases.CONV_POOL_REAL[:2] + cases.CONV_POOL_ODD, ids=cases.by_name)
+@pytest.mark.parametrize("case", cases.CONV_POOL_REAL[:1] + cases.CONV_POOL_ODD, ids=cases.by_name)
 def test_integers_give_exactly_the_reference_s_results(case: cases.ConvPool, dtype: Any) -> None:
     rng = np.random.default_rng(0)  # few values: of the equal maxima in a window, the first is named
     x, weight, bias, grad = (rng.integers(-2, 3, a.shape).astype(dtype) for a in case.operands(dtype))

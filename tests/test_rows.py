@@ -9,7 +9,7 @@ import pytest
 
 from fastnn.kernels.cpu.tile import lanes
 from tests import parity
-from tests.drawn_parts import room_for_rows, run_rows
+from tests.drawn_parts import room_for_rows, run_columns, run_rows
 
 MARK = 77
 
@@ -40,3 +40,16 @@ def test_a_rows_sum_does_not_depend_on_which_row_it_is(dtype: Any) -> None:
         largest, sums, held = room_for_rows(x)
         run_rows(x, largest, sums, held, np.empty_like(x))
         assert len(set(sums.tolist())) == 1
+
+
+@pytest.mark.parametrize("dtype", parity.DTYPES)
+def test_columns_are_added_to_what_is_there_and_nothing_beside_is_written(dtype: Any) -> None:
+    width = lanes(np.dtype(dtype).itemsize)
+    rng = np.random.default_rng(0)
+    for rows in (0, 1, 3, 4, 5, 63, 64, 65, 71, 130):
+        for columns in (1, width - 1, width, width + 1, 3 * width + 2):
+            x = rng.integers(-50, 50, (rows, columns)).astype(dtype)
+            memory = np.full(columns + 2 * width, MARK, dtype)
+            run_columns(x, memory[width : width + columns])
+            np.testing.assert_array_equal(memory[width : width + columns], MARK + x.sum(0))
+            np.testing.assert_array_equal(np.delete(memory, np.s_[width : width + columns]), MARK)

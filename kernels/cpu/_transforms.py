@@ -16,7 +16,7 @@ from ._vectors import Vectors, i32, i64
 from .tile import lanes
 
 Matrix = list[list[Fraction]]
-M, N = 4, 6  # pixels a side of an output tile, and of the patch that it reads
+M, N = 4, 6  # pixels a side of an output tile of 3 x 3 filters, and of the patch that it reads
 # Of all tried, these points round least: their mean error is 1.8 times that of a direct convolution, 4 times
 # with the usual 0, 1, -1, 2, -2. Two of opposite sign share half of their arithmetic.
 _POINTS = (Fraction(0), Fraction(2, 3), Fraction(-2, 3), Fraction(3, 2), Fraction(-3, 2))
@@ -31,18 +31,19 @@ def _from_roots(roots: Sequence[Fraction]) -> list[Fraction]:
     return coefficients
 
 
-def matrices() -> tuple[Matrix, Matrix, Matrix]:
-    """A (4, 6), B (6, 6) and G (6, 3) of F(4, 3).
+def matrices(taps: int = 3) -> tuple[Matrix, Matrix, Matrix]:
+    """A (m, 6), B (6, 6) and G (6, taps) of F(m, taps), which has m = 7 - taps outputs.
 
     A convolution is the transpose of a product of polynomials, which is: evaluate both at five points and
     infinity, multiply, interpolate by Lagrange's formula (whose denominators go into G).
     """
     others = [[b for b in _POINTS if b != a] for a in _POINTS]
     denominators = [math.prod(a - b for b in rest) for a, rest in zip(_POINTS, others, strict=True)]
-    A = [[a**j for a in _POINTS] + [Fraction(j == M - 1)] for j in range(M)]
+    outputs = N + 1 - taps
+    A = [[a**j for a in _POINTS] + [Fraction(j == outputs - 1)] for j in range(outputs)]
     B = [[*_from_roots(rest), Fraction(0)] for rest in others]
-    G = [[a**j / d for j in range(3)] for a, d in zip(_POINTS, denominators, strict=True)]
-    return A, [*B, _from_roots(_POINTS)], [*G, [Fraction(0), Fraction(0), Fraction(1)]]
+    G = [[a**j / d for j in range(taps)] for a, d in zip(_POINTS, denominators, strict=True)]
+    return A, [*B, _from_roots(_POINTS)], [*G, [Fraction(j == taps - 1) for j in range(taps)]]
 
 
 def product(builder: ir.IRBuilder, vectors: Vectors, matrix: Matrix, numbers: Sequence[Any]) -> list[Any]:

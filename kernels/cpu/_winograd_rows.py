@@ -1,19 +1,19 @@
-"""Convolution of an image of few channels with filters three columns wide, and 2 x 2 max-pooling behind it:
+"""Convolution of images of few channels with filters of 3 or 5 columns, and 2 x 2 max-pooling behind it:
 Winograd's minimal filtering along the rows.
 
 ``_winograd.py`` multiplies matrices, (tiles, C) times (C, O), and has a vector of channels in its lanes; with
 three channels there is nothing to share. Here the lanes are filters, and only rows are transformed. With the
-matrices of F(4, 3), four pixels of a row of the convolution are
+matrices of F(m, taps), m + taps = 7, a group of m pixels (4, or 2 for 5 taps) of a row of the convolution is
 
-    U[j, c, f] = sum over q of G[j, q] w[f, q, c]       6 numbers for each row of a filter, once
-    V[j, c, t] = sum over k of B[j, k] x[4t + k, c]     6 numbers for each four pixels of the image's rows
-    y[i, t]    = sum over j of A[i, j] * (sum over f, c of U[j, c, f] V[j, c, t] of row f below)
+    U[c, f, j] = sum over q of G[j, q] w[f, q, c]       6 numbers for each row of a filter, once
+    V[c, t, j] = sum over k of B[j, k] x[mt + k, c]     6 numbers for each group of the image's rows
+    y[i, t]    = sum over j of A[i, j] * (sum over c, f of U[c, f, j] V[c, t, j] of row f below)
 
-which multiplies 6 times where a direct convolution does 12 times. The sums over f and c of two rows of pixels
-stay in registers, are transformed and pooled there:
+which multiplies 6 times where a direct convolution does 12 (10) times. The sums over c and f of two rows of a
+group stay in registers, are transformed and pooled there:
 
     V of rows 2p .. 2p + KH  (broadcast)   x   U of a vector of filters   ->   6 sums for each of 2 rows
-                                                                          ->   2 x 4 pixels -> 2 maxima
+                                                                          ->   2 x m pixels -> m / 2 maxima
 
 For float32 only, and images whose results are not all finite are left to the direct way, as in
 ``_winograd.py``.
@@ -35,33 +35,35 @@ from ._jit import inline, jit
 from ._math import like
 from ._memory import aligned
 from ._tape import doubts
-from ._transforms import M, N, matrices, product
+from ._transforms import N, matrices, product
 from ._turn import turn_part
 from ._vectors import Vectors, i32, i64
 from .activation import apply
 from .threads import parallel_for, pool, row_blocks
 from .tile import lanes
 
-_MOST = 12  # rows of a filter times channels: each is some code
+_MOST = 32  # rows of a filter times channels: each is some code
+_LEAST = 128  # pooled pixels in all: for fewer, transforming the filters takes too long
+_WIDE = (3, 5)  # columns of a filter: with six points, they leave an even number of outputs
 
 
 @functools.lru_cache(maxsize=1024)
-def pays(filters, itemsize, size, stride, dilation, groups):
-    """Whether this way is open for (1, KH, KW, C, O) filters and a pooled result of `size` pixels, and takes
-    less time than the register tile."""
+def pays(images, filters, itemsize, size, stride, dilation, groups):
+    """Whether this way is open for so many `images`, (1, KH, KW, C, O) filters and pooled results of `size`
+    pixels, and takes less time than the register tile."""
     _, KH, KW, C, O = filters
-    simple = (KW, *stride, *dilation, groups) == (3, 1, 1, 1, 1, 1)
-    whole = O > 0 and O % lanes(itemsize) == 0 and C <= M
-    return simple and whole and itemsize == 4 and 2 < KH * C <= _MOST and size[1] > 1
+    simple = (*stride, *dilation, groups) == (1, 1, 1, 1, 1) and KW in _WIDE
+    whole = O > 0 and O % lanes(itemsize) == 0
+    return simple and whole and itemsize == 4 and 2 < KH * C <= _MOST and images * size[0] * size[1] >= _LEAST
 
 
-def _make_into(size, C):
-    """The intrinsic that makes V of `count` groups of four pixels. Of these the 4 C numbers lie in as many
-    rows at `source`, `apart` elements long, those of the next group one on. To `target` go 6 C vectors for as
-    many groups as there are lanes, then those for the next ones: rows have room for whole vectors, and one
-    more."""
+def _make_into(size, C, KW):
+    """The intrinsic that makes V of `count` groups of as many pixels as filters of `KW` columns have outputs.
+    Of these the numbers, all channels of one pixel after the other, lie in as many rows at `source`, `apart`
+    elements long, those of the next group one on. To `target` go 6 C vectors for as many groups as there are
+    lanes, then those for the next ones: rows have room for whole vectors, and one more."""
     width = lanes(size)
-    B = matrices()[1]
+    A, B, _ = matrices(KW)
 
     def emit(context, builder: ir.IRBuilder, signature, args):
         source, target, apart, count = args
@@ -69,7 +71,7 @@ def _make_into(size, C):
         x, v = (builder.inttoptr(address, vectors.real.as_pointer()) for address in (source, target))
 
         def pixels(t, k, c):
-            at = builder.add(builder.mul(apart, i64(k % M * C + c)), builder.add(t, i64(k // M)))
+            at = builder.add(builder.mul(apart, i64(k % len(A) * C + c)), builder.add(t, i64(k // len(A))))
             return vectors.load(builder.gep(x, [at]))
 
         with cgutils.for_range_slice(builder, i64(0), count, i64(width), inc=True) as (t, _):
@@ -86,16 +88,16 @@ def _make_into(size, C):
     return into
 
 
-def _make_block(size, C, KH):
-    """The intrinsic for two rows of four pixels of the convolution and a vector of filters.
+def _make_block(size, C, KH, KW):
+    """The intrinsic for two rows of a group of pixels of the convolution and a vector of filters.
 
-    The pixels are group number `group` of those in `V`, where a row has `line` of them; `U` is where these
-    filters' part of it is. Maxima and places go to `best` and `where`, those of the right two columns `O`
+    The group has number `group` of those in `V`, where a row has `line` of them; `U` is where these filters'
+    part of it is. Maxima and places go to `best` and `where`, those of the right two columns of four `O`
     elements on, where `both`; `first` is the number of the first pixel in the convolution, which is `across`
     pixels wide. The byte at `doubt` becomes 1 where a sum is not finite.
     """
     width = lanes(size)
-    A = matrices()[0]
+    A = matrices(KW)[0]
 
     def emit(context, builder: ir.IRBuilder, signature, args):
         V, group, line, U, O, bias, best, where, both, first, across, doubt = args
@@ -111,15 +113,19 @@ def _make_block(size, C, KH):
             starts.append(builder.gep(v, [builder.add(builder.mul(vector, i64(N * C * width)), lane)]))
 
         sums = [[vectors.constant(0)] * N for _ in range(2)]
-        for j, c in itertools.product(range(N), range(C)):
-            seen = [
-                vectors.splat(builder.load(builder.gep(start, [i64((j * C + c) * width)])))
-                for start in starts
-            ]
+
+        def seen(j, c, row):
+            return vectors.splat(builder.load(builder.gep(starts[row], [i64((j * C + c) * width)])))
+
+        for c in range(C):
+            upper = [seen(j, c, 0) for j in range(N)]
             for f in range(KH):
-                weights = vectors.load(builder.gep(u, [i64(((j * C + c) * KH + f) * width)]))
-                for row, held in enumerate(sums):
-                    held[j] = vectors.fmuladd(seen[row + f], weights, held[j])
+                lower = [seen(j, c, f + 1) for j in range(N)]
+                for j in range(N):
+                    weights = vectors.load(builder.gep(u, [i64(((c * KH + f) * N + j) * width)]))
+                    for held, pixel in zip(sums, (upper[j], lower[j]), strict=True):
+                        held[j] = vectors.fmuladd(pixel, weights, held[j])
+                upper = lower
 
         def pool(y, column, own):
             """Write the maxima of a window and where they were."""
@@ -144,8 +150,9 @@ def _make_block(size, C, KH):
             builder.store(byte(1), builder.inttoptr(doubt, byte.as_pointer()))
         own = vectors.load(shift)
         pool(y, 0, own)
-        with builder.if_then(builder.icmp_signed("!=", both, i64(0)), likely=True):
-            pool(y, 1, own)
+        if len(A) > 2:
+            with builder.if_then(builder.icmp_signed("!=", both, i64(0)), likely=True):
+                pool(y, 1, own)
         return context.get_dummy_value()
 
     @intrinsic
@@ -156,27 +163,35 @@ def _make_block(size, C, KH):
 
 
 @functools.cache
-def _kernel(size, C, KH):
-    """The kernel for floats of `size` bytes, `C` channels and filters of `KH` rows."""
-    into, block, width = _make_into(size, C), _make_block(size, C, KH), lanes(size)
+def _kernel(size, C, KH, KW):
+    """The kernel for floats of `size` bytes, `C` channels and filters of `KH` x `KW`."""
+    into, block, width = _make_into(size, C, KW), _make_block(size, C, KH, KW), lanes(size)
+    M = len(matrices(KW)[0])
+    beyond = (N - 1) // M  # groups that are only read for those before them
 
     @inline
     def task(t, tasks, blocks, x, U, bias, results, scratch, corner, across, code, again):
         out, where = results
         image, columns, V = scratch[0][t], scratch[1][t], scratch[2][t]
-        N, PH, PW, O = out.shape
-        rows, groups, apart = len(image), image.shape[1] // M, columns.shape[1]
+        images, PH, PW, O = out.shape
+        groups, apart = image.shape[1] // M, columns.shape[1]
         real = like(x[0, 0, 0, 0], 0)
-        for unit in range(t * N * blocks // tasks, (t + 1) * N * blocks // tasks):
+        for unit in range(t * images * blocks // tasks, (t + 1) * images * blocks // tasks):
             n, cut = unit // blocks, unit % blocks
             first, end = cut * PH // blocks, (cut + 1) * PH // blocks
-            place(x[n], image, 2 * first, corner[0], 1, corner[1], 1)
-            turn_part(real, image.ctypes.data, M * C, rows * groups, M * C, columns.ctypes.data, apart)
-            into(columns.ctypes.data, V.ctypes.data, apart, rows * groups - 1)
+            source = image.ctypes.data
+            if corner[0] == corner[1] == 0 and x.shape[2] == image.shape[1]:
+                source = x[n, 2 * first].ctypes.data
+            else:
+                place(x[n], image, 2 * first, corner[0], 1, corner[1], 1)
+            count = (2 * (end - first) + KH - 1) * groups
+            turn_part(real, source, M * C, count, M * C, columns.ctypes.data, apart)
+            into(columns.ctypes.data, V.ctypes.data, apart, count - beyond)
             for p in range(first, end):
-                for group in range(groups - 1):
-                    at = ((n * PH + p) * PW + 2 * group) * O
-                    begin, both = 2 * (p - first) * groups + group, 2 * group + 1 < PW
+                for group in range(groups - beyond):
+                    column = group * (M // 2)
+                    at = ((n * PH + p) * PW + column) * O
+                    begin, both = 2 * (p - first) * groups + group, column + 1 < PW
                     number = 2 * p * across + M * group
                     for part in range(len(U)):
                         o = part * width
@@ -185,7 +200,7 @@ def _kernel(size, C, KH):
                               number, across, again.ctypes.data + n)  # fmt: skip
             apply(out[n, first:end].reshape((end - first) * PW * O), code)
 
-    @functools.partial(jit, variant=f"{size} bytes, {width} lanes, {C} channels, {KH} rows")
+    @functools.partial(jit, variant=f"{size} bytes, {width} lanes, {C} channels, {KH} x {KW}")
     def kernel(pool, tasks, blocks, x, U, bias, results, scratch, corner, across, code, again):
         arguments = (tasks, blocks, x, U, bias, results, scratch, corner, across, code, again)
         parallel_for(pool, tasks, task, arguments)
@@ -194,30 +209,30 @@ def _kernel(size, C, KH):
 
 
 @functools.cache
-def _filter_kernel(size):
-    """The kernel that makes U, (parts, 6, C, KH, lanes), of HWIO filters."""
-    width, G = lanes(size), matrices()[2]
+def _filter_kernel(size, KW):
+    """The kernel that makes U, (parts, C, KH, 6, lanes), of HWIO filters of `KW` columns."""
+    width, G = lanes(size), matrices(KW)[2]
 
     @intrinsic
     def transform(typingctx, source, column, target, apart):
         def emit(context, builder: ir.IRBuilder, signature, args):
             vectors = Vectors(builder, size, width)
             w, u = (builder.inttoptr(args[i], vectors.real.as_pointer()) for i in (0, 2))
-            taps = [vectors.load(builder.gep(w, [builder.mul(args[1], i64(q))])) for q in range(3)]
+            taps = [vectors.load(builder.gep(w, [builder.mul(args[1], i64(q))])) for q in range(KW)]
             for j, value in enumerate(product(builder, vectors, G, taps)):
                 vectors.store(value, builder.gep(u, [builder.mul(args[3], i64(j))]))
             return context.get_dummy_value()
 
         return types.void(*[types.int64] * 4), emit
 
-    @functools.partial(jit, variant=f"{size} bytes, {width} lanes")
+    @functools.partial(jit, variant=f"{size} bytes, {width} lanes, {KW} columns")
     def kernel(weight, U):
         KH, _, C, O = weight.shape
         for part in range(len(U)):
             for c in range(C):
                 for f in range(KH):
                     source = weight[f, 0, c, part * width :].ctypes.data
-                    transform(source, C * O, U[part, 0, c, f].ctypes.data, C * KH * width)
+                    transform(source, C * O, U[part, c, f].ctypes.data, width)
 
     return kernel
 
@@ -226,12 +241,12 @@ def run(x, filters, bias, results, corner, across, code):
     """Fill the NHWC `results`, maxima and their places in a convolution `across` pixels wide, from NHWC `x`
     with a border of `corner` zeros above and beside it. Returns which images did not come out finite, to be
     done again."""
-    (n, PH, PW, O), (_, KH, _, C, _) = results[0].shape, filters.shape
-    blocks = row_blocks(n, PH)
-    tasks, rows, groups = min(n * blocks, TASKS), 2 * -(-PH // blocks) + KH - 1, (PW + 1) // 2 + 1
-    width = lanes(x.itemsize)
-    U = aligned((O // width, N, C, KH, width), x.dtype)
-    _filter_kernel(x.itemsize)(filters[0], U)
+    (n, PH, PW, O), (_, KH, KW, C, _) = results[0].shape, filters.shape
+    blocks, M, width = row_blocks(n, PH), N + 1 - KW, lanes(x.itemsize)
+    tasks, rows = min(n * blocks, TASKS), 2 * -(-PH // blocks) + KH - 1
+    groups = -(-2 * PW // M) + (N - 1) // M
+    U = aligned((O // width, C, KH, N, width), x.dtype)
+    _filter_kernel(x.itemsize, KW)(filters[0], U)
     vectors = -(-rows * groups // width)
     scratch = (
         aligned((tasks, rows, groups * M, C), x.dtype),
@@ -240,7 +255,7 @@ def run(x, filters, bias, results, corner, across, code):
     )
     again = doubts(n)
     bias = bias if bias.size else np.zeros(O, x.dtype)
-    _kernel(x.itemsize, C, KH)(
+    _kernel(x.itemsize, C, KH, KW)(
         pool(), tasks, blocks, x, U, bias, results, scratch, corner, across, code, again
     )
     return again

@@ -30,11 +30,13 @@ from ._conv_rows import (
     whole,
 )
 from ._jit import inline, jit
+from ._math import like
 from ._memory import aligned, empty, empty_nchw, nhwc, plain
+from ._rows import add_columns
 from .activation import RELU, code_of, finish
 from .linear import none
 from .threads import parallel_for, pool, row_blocks
-from .tile import multiply, panels
+from .tile import NOTHING, multiply, panels
 
 __all__ = ["col2im", "conv2d", "conv2d_backward", "im2col"]
 
@@ -61,6 +63,9 @@ def _forward(pool, tasks, blocks, tiles, x, weight, bias, out, scratches, geomet
     parallel_for(pool, tasks, _forward_task, arguments)
 
 
+_LINE = 64  # bytes
+
+
 @inline
 def _weight_task(t, tasks, tiles, x, grad, partial, partial_bias, scratches, geometry):
     N, OH, OW, O = grad.shape
@@ -81,18 +86,18 @@ def _weight_task(t, tasks, tiles, x, grad, partial, partial_bias, scratches, geo
     sums = partial_bias[t]
     sums[:] = 0
     begin, end = t * N // tasks, (t + 1) * N // tasks
+    real = like(x[0, 0, 0, 0], 0)
     for n in range(begin, end):
         start = whole(x, n, scratch, geometry)
-        pixels = grad[n].reshape(OH * OW, O)
-        for p in range(OH * OW):
-            pixel = pixels[p]
-            for o in range(sums.size):
-                sums[o] += pixel[o]
+        add_columns(real, grad[n].ctypes.data, O, OH * OW, O, sums.ctypes.data)
+        image = OH * OW * O * size
+        coming = grad.ctypes.data + (n + 1) * image
+        needed = (coming, OW * _LINE, coming + image) if n + 1 < end else NOTHING
         for g in range(groups):
             A, B = start + g * Cg * size, grad.ctypes.data + (n * OH * OW * O + g * Og) * size
             sum_at = partial.ctypes.data + (t * KH * KW * Cg * O + g * Og) * size
             multiply(tiles, sum_at, O, A, table, sw * C, offsets, OH, OW, B, O, 0, table.size, Og,
-                     1 if n > begin else 0, 0, size)  # fmt: skip
+                     1 if n > begin else 0, 0, size, needed if g == 0 else NOTHING)  # fmt: skip
 
 
 @jit

@@ -148,7 +148,7 @@ def _plan(shape, filters, convolution, pooling, itemsize):
     PH, PW = (pooled_shape(*axis, pooling[4]) for axis in axes)
     halved = pooling[:4] == _HALVING and (between[0] // 2, between[1] // 2) == (PH, PW)
     winograd = halved and _winograd.pays(shape, filters, itemsize, between, stride, (1, 1), dilation, groups)
-    by_rows = halved and _winograd_rows.pays(filters, itemsize, (PH, PW), stride, dilation, groups)
+    by_rows = halved and _winograd_rows.pays(N, filters, itemsize, (PH, PW), stride, dilation, groups)
     narrow = halved and _narrow.pays(filters, itemsize, (PH, PW), stride, dilation, groups)
     blocks = row_blocks(N, PH)
     tasks, unit = min(N * blocks, TASKS), (PH + blocks - 1) // max(blocks, 1)
