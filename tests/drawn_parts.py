@@ -129,7 +129,7 @@ def run_columns(x, sums):
 
 
 def draw_columns(d: Draw) -> Drawn:
-    x = d.array(d.whole(1, 140), d.whole(1, 70))
+    x = d.rng.uniform(0.1, 1, (d.whole(1, 140), d.whole(1, 70))).astype(d.dtype)
     return run_columns, (x, np.zeros(x.shape[1], d.dtype))
 
 
