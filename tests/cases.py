@@ -150,6 +150,9 @@ CONV_ODD = [
     Conv("depthwise", (2, 5, 6, 6), (5, 1, 3, 3), padding=(1, 1), groups=5),
     Conv("depthwise, two outputs a channel", (1, 3, 6, 5), (6, 1, 2, 3), stride=(2, 1), groups=3),
     Conv("many channels, one pixel", (2, 37, 1, 1), (41, 37, 3, 3), padding=(1, 1)),
+    Conv("few channels, many filters", (3, 3, 9, 11), (40, 3, 3, 3), padding=(1, 1)),
+    Conv("one channel, a row of filters and some", (1, 1, 21, 18), (37, 1, 2, 3), padding=(0, 2)),
+    Conv("four channels, padding wider than window", (9, 4, 7, 8), (33, 4, 3, 2), padding=(3, 2)),
     Conv("padding wider than window", (1, 2, 3, 3), (2, 2, 2, 2), padding=(3, 3)),
 ]
 

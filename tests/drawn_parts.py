@@ -294,6 +294,18 @@ def draw_conv_pool_by_rows(d: Draw) -> Drawn:
     )
 
 
+def draw_conv_few_channels_backward(d: Draw) -> Drawn:
+    """A first convolution whose input's gradient is asked for, for which ``_few_outputs.py`` is."""
+    kernel = d.whole(1, 3), d.whole(1, 3)
+    padding = tuple(d.whole(0, k) for k in kernel)
+    size = d.whole(3, 9), d.whole(lanes_of(d.dtype().itemsize), 20)
+    x = d.image(d.whole(1, 9), d.whole(1, 4), *size)
+    weight = d.array(lanes_of(4) + d.whole(0, 9), x.shape[1], *kernel)
+    results = (n + 2 * p - k + 1 for n, p, k in zip(size, padding, kernel, strict=True))
+    grad = d.image(len(x), len(weight), *results)
+    return d.backend.conv.conv2d_backward, (grad, x, weight, (1, 1), padding, (1, 1), 1, True)
+
+
 def far_max_pool(pool, x):
     """Pooling and its gradient, which goes past the caches as one of many megabytes would."""
     with patch.object(pool, "_FAR", 0, create=True):
@@ -320,4 +332,5 @@ WAYS: Calls = {
     "conv2d_backward, 3 x 3": draw_conv_3x3_backward,
     "conv2d_max_pool2d, 3 x 3": draw_conv_pool_3x3,
     "conv2d_max_pool2d, few channels": draw_conv_pool_by_rows,
+    "conv2d_backward, few channels": draw_conv_few_channels_backward,
 }

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from . import _conv_columns, _winograd, _winograd_weight
+from . import _conv_columns, _few_outputs, _winograd, _winograd_weight
 from ._columns import col2im, im2col
 from ._conv_rows import (
     CHUNKS,
@@ -174,7 +174,9 @@ def conv2d_backward(grad, x, weight, stride, padding, dilation, groups, input_gr
         N, C, H, W = x.shape
         KH, KW = weight.shape[2:]
         memory, grad_x = empty_nchw(N, C, H, W, x.dtype)
-        if _conv_columns.pays(
+        if _few_outputs.pays(weight.shape, W, stride, dilation, groups, x.itemsize):
+            _few_outputs.grad_input(grad, weight, memory, padding)
+        elif _conv_columns.pays(
             x.shape, weight.shape, (N, *grad.shape[3:], *grad.shape[1:3]), groups, x.itemsize
         ):
             _conv_columns.grad_input(grad, weight, memory, stride, padding, dilation)

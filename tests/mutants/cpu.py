@@ -342,6 +342,17 @@ MUTANTS: list[Mutant] = [
         ("again.ctypes.data + n)", "again.ctypes.data)"),
     ),
     *of(
+        "kernels/cpu/_few_outputs.py",
+        PARITY.format("conv"),
+        ("sum_ = sums[p * outputs + o]", "sum_ = sums[p * outputs]"),
+        ("vectors.below(rest))", "None)"),
+        ("vectors.below(i64(len(sums))))", "None)"),
+        ("z = min(column, W - pixels)", "z = column"),
+        ("weight[o, c, KH - 1 - f, KW - 1 - q]", "weight[o, c, KH - 1 - f, q]"),
+        ("corner = KH - 1 - padding[0], KW - 1 - padding[1]", "corner = KH - 1 - padding[0], KW - 1"),
+        ("(y - first) * row + z * channels", "y * row + z * channels"),
+    ),
+    *of(
         "kernels/cpu/_sort.py",
         PARITY.format("conv_pool"),
         ("return -(-(1 << shift) // d), shift", "return (1 << shift) // d, shift"),
