@@ -100,9 +100,9 @@ def test_what_is_not_finite_stays_in_its_windows(value: float) -> None:
 
 
 def test_only_images_with_a_doubtful_result_are_done_again() -> None:
-    case = case_of(((9, 3, 12, 12), (3, 3), 1, (1, 1)))
+    case = case_of(((9, 3, 13, 12), (3, 3), 1, (1, 1)))
     x, weight, bias, _ = case.operands()
-    x[4, 0, 0, 0], x[6, 2, 11, 11] = np.inf, np.nan
+    x[4, 0, 0, 0], x[6, 2, 12, 11] = np.inf, np.nan  # this in the second of two pooled rows only
     n, o, h, w = case.output
     results = np.empty((n, h, w, o), np.float32), np.empty((n, h, w, o), np.int32)
     images, filters = (np.ascontiguousarray(x.transpose(0, 2, 3, 1)), weight.transpose(2, 3, 1, 0))

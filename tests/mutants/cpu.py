@@ -247,7 +247,7 @@ MUTANTS: list[Mutant] = [
     ),
     *of(
         "kernels/cpu/_lists.py",
-        PARITY.format("conv_pool"),
+        "tests/test_sort.py tests/test_parity_conv_pool.py",
         ("count += np.uint64(slope != 0)", "count += np.uint64(1)"),
         ("                total += slope\n", ""),
         (
@@ -354,7 +354,7 @@ MUTANTS: list[Mutant] = [
     ),
     *of(
         "kernels/cpu/_sort.py",
-        PARITY.format("conv_pool"),
+        "tests/test_sort.py tests/test_parity_conv_pool.py",
         ("return -(-(1 << shift) // d), shift", "return (1 << shift) // d, shift"),
         ("shift = 31 +", "shift = 8 +"),
         ('builder.icmp_signed("<", pixel, pixels)', 'builder.icmp_signed("<=", pixel, pixels)'),
