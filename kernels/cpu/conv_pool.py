@@ -1,7 +1,8 @@
 """Convolution and max-pooling as one operation.
 
 Forward, a few rows of the convolution at a time go to a scratch and are pooled while the L1 cache holds them:
-what is four times as large as the result never reaches memory.
+what is four times as large as the result never reaches memory. Few filters go by ``_narrow.py``, few channels
+by ``_winograd_rows.py``, whole vectors of both by ``_winograd.py``.
 
 Backward, the gradient of the convolution would be zeros but for one pixel a window. It is never built: what
 is no zero is taken by lists (``_lists.py``) or, for filters of few taps, by masks (``_few_taps.py``); behind
