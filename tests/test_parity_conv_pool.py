@@ -106,7 +106,7 @@ def test_conv2d_max_pool2d_and_its_gradients_match_the_reference(case: cases.Con
 @pytest.fixture
 def narrow_vectors(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Without what only vectors of 512 bits can: compress, and be looked things up in."""
-    monkeypatch.setattr(cpu._lists._sort, "pays", lambda size: False)
+    monkeypatch.setattr(cpu._lists, "widest", lambda: False)
     monkeypatch.setattr(cpu._few_taps, "_picking", lambda *shapes: (0, 1))
     caches = cpu._lists._plans, cpu._few_taps.passes
     for cache in caches:

@@ -23,12 +23,11 @@ from numba.extending import intrinsic
 from ._conv_rows import TASKS, lay_out, plan, scratches
 from ._jit import inline, jit
 from ._memory import aligned, plain
-from ._vectors import Vectors, i64, prefetch
+from ._vectors import LINE, Vectors, i64, prefetch
 from .threads import parallel_for, pool, row_blocks
 from .tile import lanes
 
 _MOST = 4  # outputs
-_LINE = 64  # bytes
 
 
 def _pixels(outputs, itemsize):
@@ -71,7 +70,7 @@ def _make_dots(size, outputs):
                     builder.store(vectors.fmuladd(seen, factor, builder.load(sum_)), sum_)
 
         with cgutils.for_range(builder, lines) as line:
-            coming = builder.add(ahead, builder.mul(line.index, i64(_LINE)))
+            coming = builder.add(ahead, builder.mul(line.index, i64(LINE)))
             prefetch(builder, builder.inttoptr(coming, ir.IntType(8).as_pointer()), level=2)
         whole = builder.udiv(length, i64(width))
         rest = builder.urem(length, i64(width))
@@ -107,7 +106,7 @@ def _kernel(size, outputs):
             start = lay_out(x, n, image, geometry, len(turned), first, end)
             # Of the next image each call asks for its share
             calls, coming = (end - first) * ((W + pixels - 1) // pixels), x[n].nbytes if n + 1 < N else 0
-            lines = (coming // _LINE + calls - 1) // calls if blocks == 1 else 0
+            lines = (coming // LINE + calls - 1) // calls if blocks == 1 else 0
             ahead = x.ctypes.data + (n + 1) * x[n].nbytes
             for y in range(first, end):
                 for column in range(0, W, pixels):
@@ -116,7 +115,7 @@ def _kernel(size, outputs):
                     target = out.ctypes.data + ((n * H + y) * W + z) * C * size
                     dots(window, row, channels, turned.ctypes.data, len(turned), KW * channels, target, ahead,
                          lines)  # fmt: skip
-                    ahead += lines * _LINE
+                    ahead += lines * LINE
 
     @functools.partial(jit, variant=f"{size} bytes, {lanes(size)} lanes, {outputs} outputs")
     def kernel(pool, tasks, blocks, x, weight, turned, out, scratch, geometry):

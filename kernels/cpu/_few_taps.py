@@ -60,13 +60,26 @@ def pays(shape, strides, runs, itemsize):
     return runs <= _MOST_RUNS and cost * C * KH * KW * -(-O // lanes(itemsize)) <= _LIST * O
 
 
-def _make(size: int, runs: int, length: int) -> Any:
-    """The kernel for `runs` runs of `length` taps and a vector of filters.
+def _make(emit: Any) -> Any:
+    """The kernel whose body is what `emit` emits, for one vector of filters or some.
 
     `sums` is where the first tap's sums lie, the others' `apart` elements on; `begins` where each run begins,
     `grad` and `indices` where the first pooled pixel's are, `apart` elements each. A step of a row of the
     convolution is `row` elements in the image, one of a column `column`.
     """
+
+    @intrinsic
+    def taps(typingctx, sums, bias, apart, image, begins, row, column, grad, indices, PH, PW, across, last):
+        return types.void(*[types.int64] * 13), emit
+
+    def kernel(sums, bias, apart, image, begins, row, column, grad, indices, PH, PW, across, last):
+        taps(sums, bias, apart, image, begins, row, column, grad, indices, PH, PW, across, last)
+
+    return kernel
+
+
+def _masking(size: int, runs: int, length: int) -> Any:
+    """What emits the body for `runs` runs of `length` taps and a vector of filters, by masks."""
     width = lanes(size)
 
     def emit(context, builder: ir.IRBuilder, signature, args):
@@ -103,23 +116,13 @@ def _make(size: int, runs: int, length: int) -> Any:
             vectors.store(builder.fadd(vectors.load(b, mask), builder.load(total)), b, mask)
         return context.get_dummy_value()
 
-    @intrinsic
-    def taps(typingctx, sums, bias, apart, image, begins, row, column, grad, indices, PH, PW, across, last):
-        return types.void(*[types.int64] * 13), emit
-
-    def kernel(sums, bias, apart, image, begins, row, column, grad, indices, PH, PW, across, last):
-        taps(sums, bias, apart, image, begins, row, column, grad, indices, PH, PW, across, last)
-
-    return kernel
-
-
-_SIGNATURE = types.void(*[types.int64] * 13)
+    return emit
 
 
 @functools.cache
-def _compiled(size: int, runs: int, length: int) -> int:
-    variant = f"f{8 * size} {runs} runs of {length} taps, lanes={lanes(size)}"
-    return native(_SIGNATURE, _make(size, runs, length), variant=variant)
+def _compiled(emitter: Any, *shape: int) -> int:
+    size, variant = shape[0], f"{emitter.__module__}.{emitter.__name__}{shape}"
+    return native(types.void(*[types.int64] * 13), _make(emitter(*shape)), variant=f"{variant} {lanes(size)}")
 
 
 @functools.lru_cache(maxsize=256)
@@ -130,10 +133,10 @@ def passes(shape: tuple, strides: tuple, runs: int, itemsize: int) -> tuple[int,
     length = C * KH * KW // runs
     rows, nv = _picking(shape, strides, itemsize)
     if rows > 0:
-        code = _picks.compiled(itemsize, C, rows, length, nv)
+        code = _compiled(_picks.emitter, itemsize, C, rows, length, nv)
         return nv * lanes(itemsize), np.array([(code, f, 0) for f in range(0, runs, rows)], np.int64)
     height, parts = shares(runs, length, registers() - 5)
-    table = [(_compiled(itemsize, height, long), f, a) for f, a, long in parts]
+    table = [(_compiled(_masking, itemsize, height, long), f, a) for f, a, long in parts]
     return lanes(itemsize), np.array(table, np.int64)
 
 

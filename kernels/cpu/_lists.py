@@ -20,7 +20,7 @@ from ._pixels import CASES, WORD, codes
 from ._windows import passes
 from .threads import parallel_for
 from .threads import pool as threads
-from .tile import lanes
+from .tile import lanes, widest
 
 _PIXELS = 32  # whose gradients are sorted by filter at a time
 
@@ -97,7 +97,7 @@ def _backward_task(t, tasks, operands, partials, grad_x, scratch, plans, geometr
     x, grad, indices, weight = operands
     sums, bias_sums = partials
     images, slopes = scratch
-    sorting, begins, runs, gather, scatter, code = plans
+    runs, sorting, begins, gather, scatter, code = plans
     N, PH, PW, O = grad.shape
     _, H, W, C = x.shape
     top, left, direct = geometry[2], geometry[3], geometry[-1]
@@ -107,7 +107,7 @@ def _backward_task(t, tasks, operands, partials, grad_x, scratch, plans, geometr
     # cache sets (2 to 4 % slower)
     lists = whole_vectors(O, code[3]), pixels + code[3] + 1
     places, values, counts = np.empty(lists, np.int32), np.empty(lists, x.dtype), np.empty(lists[0], np.int64)
-    words = np.empty((pixels, -(-O // WORD), len(CASES)), np.int64)
+    words = np.empty((pixels if code[0] != 0 else 0, -(-O // WORD), len(CASES)), np.int64)
     bias_sums[t] = 0
     begin, end = t * N // tasks, (t + 1) * N // tasks
     for n in range(begin, end):
@@ -157,7 +157,7 @@ def _plans(between, pooled, geometry, size, taps, runs, itemsize, back):
     pixels, see `_along_pixels`."""
     (sh, sw, top, left), (H, W, C) = geometry[:4], size
     sorting = (0, 0, 0, 0, 0)
-    if _sort.pays(itemsize):
+    if widest():
         jump = (sh * (W + 2 * left) - sw * between[1]) * C
         sorting = (_sort.compiled(itemsize), *_sort.divided_by(between[1]), sw * C, jump)
     y, z = np.arange(between[0]) * sh * (W + 2 * left), np.arange(between[1]) * sw
@@ -184,11 +184,9 @@ def run(operands, filters, tasks, images, runs, between, geometry, back, grad_we
     memory, grad_x = empty_nchw(N if back else 0, C, H, W, x.dtype)
     slopes = scratches(tasks, (H + 2 * top, W + 2 * left), x, geometry) if back == "lists" else images
     partials = (aligned((tasks, O, taps), x.dtype), np.empty((tasks, O), x.dtype))
-    sorting, begins, *ways = _plans(
-        between, grad.shape[1:3], geometry, x.shape[1:], taps, len(runs), x.itemsize, back
-    )
+    ways = _plans(between, grad.shape[1:3], geometry, x.shape[1:], taps, len(runs), x.itemsize, back)
     _backward(
         threads(), tasks, (x, grad, where, filters), partials, memory, (images, slopes),
-        (sorting, begins, runs, *ways), geometry, grad_weight.reshape(taps // C, C, O), grad_bias,
+        (runs, *ways), geometry, grad_weight.reshape(taps // C, C, O), grad_bias,
     )  # fmt: skip
     return grad_x if back else None

@@ -21,6 +21,7 @@ from ._jit import inline, jit
 from ._math import like
 from ._tape import moved_by_python
 from ._turn import turn_part
+from ._vectors import LINE
 from .threads import parallel_for, pool
 
 
@@ -53,7 +54,6 @@ def channels_last(x: np.ndarray) -> np.ndarray:
 
 _REUSED_FROM = 1 << 16  # bytes: smaller blocks the C library keeps by itself
 _KEPT = 1 << 28  # bytes of free blocks at most
-_LINE = 64  # bytes of a cache line, and of the widest vector
 _SQUARES = 5  # channels from which on an image is turned by squares in registers
 _PAGE, _AWAY = 4096, 2048  # bytes of a page, and where in one a reused block begins
 _blocks: dict[int, list[tuple[np.ndarray, int]]] = {}
@@ -64,8 +64,8 @@ _guard = threading.Lock()
 @inline
 def on_a_line(count, like):
     """Inside a kernel, an array of so many numbers that begins on a cache line."""
-    raw = np.empty(count + _LINE // like.itemsize, like.dtype)
-    start = -raw.ctypes.data % _LINE // like.itemsize
+    raw = np.empty(count + LINE // like.itemsize, like.dtype)
+    start = -raw.ctypes.data % LINE // like.itemsize
     return raw[start : start + count]
 
 
@@ -100,7 +100,7 @@ def _lent(size: int, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
         for block, start in _blocks.setdefault(size, []):
             if sys.getrefcount(block) == _UNUSED:
                 return np.ndarray(shape, dtype, block, start)
-        room = _LINE if size < _REUSED_FROM else _PAGE
+        room = LINE if size < _REUSED_FROM else _PAGE
         block = np.empty(size + room, np.uint8)
         start = (_AWAY - block.ctypes.data) % room
         _keep(size, block, start)

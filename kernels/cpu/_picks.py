@@ -18,19 +18,13 @@ another table. Only vectors of 512 bits have both enough lanes and the instructi
 
 from __future__ import annotations
 
-import functools
 from typing import Any
 
 from llvmlite import ir
-from numba import types
 from numba.core import cgutils
-from numba.extending import intrinsic
 
-from ._jit import native
 from ._vectors import Vectors, i32, i64
-from .tile import lanes, registers
-
-_BYTES = 64  # of a vector that can be looked things up in
+from .tile import lanes, registers, widest
 
 
 def tables(length: int, C: int, half: int) -> list[int]:
@@ -44,15 +38,15 @@ def runs_at_once(size: int, C: int, runs: int, length: int, nv: int) -> int:
     """Of how many of its `runs` runs (rows) of `length` taps the sums of `nv` vectors of filters fit the
     registers; 0 where there is no way."""
     half = lanes(size) // 2
-    if lanes(size) * size != _BYTES or half <= C:
+    if not widest() or half <= C:
         return 0
     most = registers() - 2 * nv - len(tables(length, C, half)) - 3
     return max((h for h in range(1, runs + 1) if runs % h == 0 and h * length * nv <= most), default=0)
 
 
-def _make(size: int, C: int, runs: int, length: int, nv: int) -> Any:
-    """The kernel for `runs` rows of `length` taps of `C` channels and `nv` vectors of filters; its arguments
-    are those of the one in ``_few_taps.py``."""
+def emitter(size: int, C: int, runs: int, length: int, nv: int) -> Any:
+    """What emits the body of a kernel of ``_few_taps.py``, for `runs` rows of `length` taps of `C` channels
+    and `nv` vectors of filters."""
     width = lanes(size)
     half = width // 2
     name = f"x86.avx512.permvar.{'sf' if size == 4 else 'df'}.512"
@@ -130,17 +124,4 @@ def _make(size: int, C: int, runs: int, length: int, nv: int) -> Any:
                 vectors.store(builder.fadd(vectors.load(own, mask), builder.load(totals[v])), own, mask)
         return context.get_dummy_value()
 
-    @intrinsic
-    def picks(typingctx, sums, bias, apart, image, begins, row, column, grad, indices, PH, PW, across, last):
-        return types.void(*[types.int64] * 13), emit
-
-    def kernel(sums, bias, apart, image, begins, row, column, grad, indices, PH, PW, across, last):
-        picks(sums, bias, apart, image, begins, row, column, grad, indices, PH, PW, across, last)
-
-    return kernel
-
-
-@functools.cache
-def compiled(size: int, C: int, runs: int, length: int, nv: int) -> int:
-    variant = f"f{8 * size} {runs} rows of {length} taps, {C} channels, nv={nv} lanes={lanes(size)}"
-    return native(types.void(*[types.int64] * 13), _make(size, C, runs, length, nv), variant=variant)
+    return emit

@@ -30,12 +30,6 @@ from ._jit import native
 from ._vectors import Vectors, i32, i64
 from .tile import lanes
 
-_BYTES = 64  # of a vector that can be compressed
-
-
-def pays(size: int) -> bool:
-    return lanes(size) * size == _BYTES
-
 
 def divided_by(d: int) -> tuple[int, int]:
     """(multiplier, shift) of the division of numbers below 2**31 by `d`: the multiplier is below 2**32."""
@@ -90,8 +84,6 @@ def _make(size: int) -> Any:
         with cgutils.for_range_slice(builder, i64(0), O, i64(width), inc=True) as (o, _):
             among = vectors.below(builder.sub(O, o))
             lasting = [cgutils.alloca_once_value(builder, i64(0)) for _ in range(width)]
-            for length in lasting:
-                builder.store(i64(0), length)
             with cgutils.for_range_slice(builder, i64(0), pixels, i64(width), inc=True) as (first, _):
                 for f, (row, start) in enumerate(zip(*square(first, o, among), strict=True)):
                     length = builder.load(lasting[f])

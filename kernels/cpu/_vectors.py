@@ -9,6 +9,7 @@ from llvmlite import ir
 from numba.core import cgutils
 
 i64, i32, bit = ir.IntType(64), ir.IntType(32), ir.IntType(1)
+LINE = 64  # bytes of a cache line, and of the widest vector
 
 
 def prefetch(builder: ir.IRBuilder, pointer: Any, level: int = 1) -> None:

@@ -57,13 +57,19 @@ def pays(images, filters, itemsize, size, stride, dilation, groups):
     return simple and whole and itemsize == 4 and 2 < KH * C <= _MOST and images * size[0] * size[1] >= _LEAST
 
 
+def _group(KW):
+    """Of how many pixels a group is, and how many groups behind a row's last are read with it."""
+    M = N + 1 - KW
+    return M, (N - 1) // M
+
+
 def _make_into(size, C, KW):
     """The intrinsic that makes V of `count` groups of as many pixels as filters of `KW` columns have outputs.
     Of these the numbers, all channels of one pixel after the other, lie in as many rows at `source`, `apart`
     elements long, those of the next group one on. To `target` go 6 C vectors for as many groups as there are
     lanes, then those for the next ones: rows have room for whole vectors, and one more."""
     width = lanes(size)
-    A, B, _ = matrices(KW)
+    M, B = _group(KW)[0], matrices(KW)[1]
 
     def emit(context, builder: ir.IRBuilder, signature, args):
         source, target, apart, count = args
@@ -71,7 +77,7 @@ def _make_into(size, C, KW):
         x, v = (builder.inttoptr(address, vectors.real.as_pointer()) for address in (source, target))
 
         def pixels(t, k, c):
-            at = builder.add(builder.mul(apart, i64(k % len(A) * C + c)), builder.add(t, i64(k // len(A))))
+            at = builder.add(builder.mul(apart, i64(k % M * C + c)), builder.add(t, i64(k // M)))
             return vectors.load(builder.gep(x, [at]))
 
         with cgutils.for_range_slice(builder, i64(0), count, i64(width), inc=True) as (t, _):
@@ -166,8 +172,7 @@ def _make_block(size, C, KH, KW):
 def _kernel(size, C, KH, KW):
     """The kernel for floats of `size` bytes, `C` channels and filters of `KH` x `KW`."""
     into, block, width = _make_into(size, C, KW), _make_block(size, C, KH, KW), lanes(size)
-    M = len(matrices(KW)[0])
-    beyond = (N - 1) // M  # groups that are only read for those before them
+    M, beyond = _group(KW)
 
     @inline
     def task(t, tasks, blocks, x, U, bias, results, scratch, corner, across, code, again):
@@ -242,9 +247,9 @@ def run(x, filters, bias, results, corner, across, code):
     with a border of `corner` zeros above and beside it. Returns which images did not come out finite, to be
     done again."""
     (n, PH, PW, O), (_, KH, KW, C, _) = results[0].shape, filters.shape
-    blocks, M, width = row_blocks(n, PH), N + 1 - KW, lanes(x.itemsize)
+    blocks, width, (M, beyond) = row_blocks(n, PH), lanes(x.itemsize), _group(KW)
     tasks, rows = min(n * blocks, TASKS), 2 * -(-PH // blocks) + KH - 1
-    groups = -(-2 * PW // M) + (N - 1) // M
+    groups = -(-2 * PW // M) + beyond
     U = aligned((O // width, C, KH, N, width), x.dtype)
     _filter_kernel(x.itemsize, KW)(filters[0], U)
     vectors = -(-rows * groups // width)

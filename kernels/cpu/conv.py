@@ -33,6 +33,7 @@ from ._jit import inline, jit
 from ._math import like
 from ._memory import aligned, empty, empty_nchw, nhwc, plain
 from ._rows import add_columns
+from ._vectors import LINE
 from .activation import RELU, code_of, finish
 from .linear import none
 from .threads import parallel_for, pool, row_blocks
@@ -63,9 +64,6 @@ def _forward(pool, tasks, blocks, tiles, x, weight, bias, out, scratches, geomet
     parallel_for(pool, tasks, _forward_task, arguments)
 
 
-_LINE = 64  # bytes
-
-
 @inline
 def _weight_task(t, tasks, tiles, x, grad, partial, partial_bias, scratches, geometry):
     N, OH, OW, O = grad.shape
@@ -92,7 +90,7 @@ def _weight_task(t, tasks, tiles, x, grad, partial, partial_bias, scratches, geo
         add_columns(real, grad[n].ctypes.data, O, OH * OW, O, sums.ctypes.data)
         image = OH * OW * O * size
         coming = grad.ctypes.data + (n + 1) * image
-        needed = (coming, OW * _LINE, coming + image) if n + 1 < end else NOTHING
+        needed = (coming, OW * LINE, coming + image) if n + 1 < end else NOTHING
         for g in range(groups):
             A, B = start + g * Cg * size, grad.ctypes.data + (n * OH * OW * O + g * Og) * size
             sum_at = partial.ctypes.data + (t * KH * KW * Cg * O + g * Og) * size

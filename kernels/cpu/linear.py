@@ -33,6 +33,7 @@ from ._math import like
 from ._memory import aligned, copy, empty, on_a_line, plain, turn_images, whole_vectors
 from ._tape import moved_by_python
 from ._turn import turn_part
+from ._vectors import LINE
 from .activation import RELU, apply, code_of, finish
 from .threads import parallel_for, pool, share_out
 from .tile import NOTHING, multiply, panels
@@ -40,7 +41,6 @@ from .tile import NOTHING, multiply, panels
 _FLOPS = 400_000  # of a task at least, about 2 µs: four times what handing it out costs
 _DEPTH = 128  # terms of the reduction in one block at most: so much of a panel of B fits the L1 cache
 _DEEPER, _DEEPEST = 256, 512  # the same where A comes from memory: of a transpose, and of rows
-_LINE = 64  # bytes
 _APART = 1024  # rows of B a multiple of so many bytes apart fall into few cache sets
 _NARROW = 1024  # bytes of a row of B up to which a block of it stays in the L2 cache
 _PACK_CROWDED, _PACK_NARROW, _PACK_WIDE = 96, 256, 768  # rows of C, from which on copying such a B pays
@@ -107,7 +107,7 @@ def _packing(a, rows, transposed, tiles, b):
     """
     row = b.shape[1] * b.itemsize
     many = _PACK_FAR if _far(a) and row <= _NARROW else _PACK_WIDE
-    if b.size * b.itemsize >= _LARGE and (row % _LINE != 0 or b.ctypes.data % _LINE != 0):
+    if b.size * b.itemsize >= _LARGE and (row % LINE != 0 or b.ctypes.data % LINE != 0):
         if row <= _NARROW and (transposed or rows < many):
             return _BLOCKWISE if rows >= _PACK_NARROW else _NOTHING
         if rows >= many:
@@ -132,7 +132,7 @@ def _copies(a, transposed, tiles, b):
     What a tile reads of a transpose often lies in a single set of the L1 cache, and is gone when the next
     tile needs the rest of these lines.
     """
-    narrow = tiles[0] * a.itemsize < _LINE
+    narrow = tiles[0] * a.itemsize < LINE
     return transposed and _far(a) and (narrow or _panels(b.shape[1], tiles) > _COPIED_PANELS)
 
 
@@ -164,11 +164,11 @@ def _rows_task(t, block, tiles, a, transposed, b, packing, edges, packed, bias, 
     stride, a_k = (1, M) if transposed else (K, 1)
     most, _ = _blocks(a, transposed)
     asking = transposed and _far(a)
-    lines = block * size // _LINE + 2  # of a row of A, wherever it begins; as many terms ask for it
+    lines = block * size // LINE + 2  # of a row of A, wherever it begins; as many terms ask for it
     turns = most // lines
     most = turns * lines if asking else most
     # Rows an odd number of cache lines apart fall into all of the cache's sets
-    wide = (block + 31) // 32 * 32 + _LINE // size
+    wide = (block + 31) // 32 * 32 + LINE // size
     copying = _copies(a, transposed, tiles, b)
     near = on_a_line(most * wide if copying else 0, a).reshape(most if copying else 0, wide)
     a_k = wide if copying else a_k
@@ -200,7 +200,7 @@ def _rows_task(t, block, tiles, a, transposed, b, packing, edges, packed, bias, 
                 needed = A_next, M * size, A_next + coming * M * size
             elif p == 1 and coming and packing == _BLOCKWISE:
                 B_next = b.ctypes.data + (k + depth) * b.shape[1] * size
-                needed = B_next, lines * _LINE, B_next + coming * b.shape[1] * size
+                needed = B_next, lines * LINE, B_next + coming * b.shape[1] * size
             S, terms = (turns, lines) if needed[0] else (1, depth)
             multiply(tiles, out + (first * N + j) * size, N, A, table, a_k, offsets, S, terms, B, b_k,
                      bias_here, rows, columns, 1 if k > begin else 0, relu, size, needed)  # fmt: skip
@@ -265,7 +265,7 @@ def _turn(pool, matrix, turned):
 
 def _turned(weight):
     """Memory for the transpose of `weight`. Its rows, an odd number of cache lines, fall into all sets."""
-    (K, N), line = weight.shape, _LINE // weight.itemsize
+    (K, N), line = weight.shape, LINE // weight.itemsize
     return aligned((N, (-(-K // line) | 1) * line), weight.dtype)
 
 

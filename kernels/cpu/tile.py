@@ -52,13 +52,12 @@ from numba.core.codegen import JITCPUCodegen
 from numba.extending import intrinsic
 
 from ._jit import call_code_for, inline, native
-from ._vectors import Vectors, i64, prefetch
+from ._vectors import LINE, Vectors, i64, prefetch
 
 # rows of the main tile for nv = 1, 2, 3, 4 vectors, by the number of vector registers
 _SHAPES = {32: (12, 12, 8, 6), 16: (8, 6, 4)}
 
 _AHEAD = 8  # steps of k
-_LINE = 64  # bytes
 NOTHING = (0, 0, 0)  # is needed next
 
 
@@ -118,6 +117,11 @@ def describe() -> dict[str, Any]:
 def lanes(itemsize: int) -> int:
     """Elements in a vector."""
     return _target()["width"] // itemsize
+
+
+def widest() -> bool:
+    """Whether vectors have 512 bits: these can be compressed, and numbers looked up in them."""
+    return bool(_target()["width"] == LINE)
 
 
 def registers() -> int:
@@ -190,7 +194,7 @@ def _make_tile(size: int, mr: int, nv: int, last_width: int, masked: bool, askin
                 b_row, a_row = builder.load(b_now), builder.load(a_now)
                 right = [load(b_row, column, v) for v, column in enumerate(columns)]
                 if asking:
-                    line = builder.add(row, builder.mul(inner.index, i64(_LINE)))
+                    line = builder.add(row, builder.mul(inner.index, i64(LINE)))
                     prefetch(builder, builder.inttoptr(line, pointer), level=2)
                 else:
                     prefetch(builder, builder.gep(a_row, [ahead]))

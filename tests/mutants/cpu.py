@@ -323,7 +323,7 @@ MUTANTS: list[Mutant] = [
     *of(
         "kernels/cpu/_winograd_rows.py",
         "tests/test_winograd_rows.py",
-        ("builder.add(t, i64(k // len(A)))", "t"),
+        ("builder.add(t, i64(k // M))", "t"),
         ("lane, vector = builder.urem(number, i64(width))", "lane, vector = i64(0)"),
         ("seen(j, c, f + 1)", "seen(j, c, f)"),
         ("[*y[0], *y[1]]", "y[0]"),
@@ -335,7 +335,7 @@ MUTANTS: list[Mutant] = [
         ("column + 1 < PW", "True"),
         ("number = 2 * p * across + M * group", "number = 2 * p * across + group"),
         ("groups = -(-2 * PW // M) +", "groups = 2 * PW // M +"),
-        ("beyond = (N - 1) // M", "beyond = (N - 1) // M - 1"),
+        ("return M, (N - 1) // M", "return M, (N - 1) // M - 1"),
         ("source = x[n, 2 * first].ctypes.data", "source = x[n, first].ctypes.data"),
         ("builder.mul(args[1], i64(q))", "i64(q)"),
         ("weight[f, 0, c, part * width :]", "weight[f, 0, c]"),
