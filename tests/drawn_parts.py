@@ -4,14 +4,14 @@ of kernels with operands so large, or of such shapes, that they take another way
 from __future__ import annotations
 
 import ctypes
-from functools import partial
+from functools import cache, partial
 from unittest.mock import patch
 
 import numpy as np
 
 from fastnn.kernels.cpu import step
-from fastnn.kernels.cpu._jit import jit
-from fastnn.kernels.cpu._rows import add_columns, largest_of_rows, out_times, rows_minus, sums_of_rows
+from fastnn.kernels.cpu._jit import EXACT, jit
+from fastnn.kernels.cpu._rows import add_columns, group_of, make_minus, make_softmax
 from fastnn.kernels.cpu._turn import turn_part
 from fastnn.kernels.cpu._windows import passes
 from fastnn.kernels.cpu.tile import NOTHING, PROTOTYPE, panels
@@ -93,31 +93,41 @@ def draw_turn(d: Draw) -> Drawn:
     )
 
 
-@jit
-def run_rows(x, largest, sums, held, out):
-    """``(x - largest) * sums``, these being the rows' own, by way of `held`."""
-    (rows, columns), real, row = x.shape, x.dtype.type(0), held.shape[1]
-    largest_of_rows(real, x.ctypes.data, columns, columns, largest.ctypes.data)
-    sums_of_rows(real, x.ctypes.data, columns, columns, sums.ctypes.data)
-    rows_minus(real, x.ctypes.data, columns, rows, columns, largest.ctypes.data, held.ctypes.data, row)
-    out_times(real, held.ctypes.data, row, rows, columns, sums.ctypes.data, out.ctypes.data, columns)
-    return out
+@cache
+def rows_runner(itemsize, vectors):
+    """The kernel for a group of rows of so many vectors: ``softmax(x)``, ``log softmax(x)`` and each row's
+    maximum and the sum of its powers. `x` and both results have room for whole vectors."""
+    softmax = make_softmax(itemsize, vectors, store=True)
+    sums = make_softmax(itemsize, vectors, store=False)
+    minus = make_minus(itemsize, vectors)
+
+    @partial(jit, fastmath=EXACT, variant=f"{lanes_of(itemsize)} lanes, {vectors} vectors")
+    def run_rows(x, columns, out, logs, peaks, totals):
+        scale, source, peak, total = x.dtype.type(1), x.ctypes.data, peaks.ctypes.data, totals.ctypes.data
+        sums(scale, source, columns, peak, total, 0)
+        peaks[:] -= 1
+        softmax(scale, source, columns, peak, total, out.ctypes.data)
+        logarithms = np.log(totals)
+        minus(scale, source, columns, peak, logarithms.ctypes.data, logs.ctypes.data)
+        return out
+
+    return run_rows
 
 
-def room_for_rows(x):
-    """Memory for the maxima and sums of `x`, which has as many rows as a vector has lanes, and for its rows
-    in whole vectors."""
-    width = len(x)
-    return (
-        np.empty(width, x.dtype),
-        np.empty(width, x.dtype),
-        np.empty((width, -(-x.shape[1] // width) * width), x.dtype),
-    )
+def room_for_rows(dtype, columns):
+    """The kernel for a group of rows of so many columns, how many rows that are, and how many floats their
+    vectors reach."""
+    size = dtype().itemsize
+    vectors = -(-columns // lanes_of(size))
+    rows = group_of(size)
+    return rows_runner(size, vectors), rows, (rows - 1) * columns + vectors * lanes_of(size)
 
 
 def draw_rows(d: Draw) -> Drawn:
-    x = d.rng.uniform(0.1, 1, (lanes_of(d.dtype().itemsize), d.whole(1, 70))).astype(d.dtype)
-    return run_rows, (x, *room_for_rows(x), np.empty_like(x))
+    columns = d.whole(1, 40)
+    run, rows, reach = room_for_rows(d.dtype, columns)
+    results = (np.empty(count, d.dtype) for count in (reach, reach, rows, rows))
+    return run, (d.rng.uniform(0.1, 1, reach).astype(d.dtype), columns, *results)
 
 
 @jit

@@ -67,6 +67,34 @@ def test_softmax_finds_the_largest_logit_wherever_it_is(classes: int, room: Back
 
 @each_dtype
 @each_room
+@pytest.mark.parametrize("classes", [10, 70, 151])
+def test_softmax_keeps_its_digits_however_large_its_logits_are(
+    classes: int, room: Backend, dtype: Any
+) -> None:
+    x = np.random.default_rng(classes).integers(-20, 20, (33, classes)).astype(dtype)
+    raised, labels = x + dtype(2**18), np.arange(33) % classes
+    for function in (room.activation.softmax, room.activation.log_softmax):
+        np.testing.assert_array_equal(function(raised, 1), function(x, 1))
+    for targets in (labels, np.eye(classes, dtype=dtype)[labels]):
+        loss = room.loss.softmax_cross_entropy
+        assert loss(raised, targets, 1.0)[0] == loss(x, targets, 1.0)[0]
+
+
+@each_dtype
+@each_room
+def test_sigmoid_cross_entropy_of_those_who_are_sure_and_right_keeps_its_digits(
+    room: Backend, dtype: Any
+) -> None:
+    rng = np.random.default_rng(0)
+    targets = rng.integers(0, 2, 3000).astype(dtype)
+    logits = (np.where(targets > 0, 1, -1) * rng.uniform(8, 3000, 3000)).astype(dtype)
+    exact = math.fsum(math.log1p(math.exp(-abs(logit))) for logit in logits.tolist())
+    loss, _ = room.loss.sigmoid_cross_entropy(logits, targets, 1.0)
+    assert loss == pytest.approx(exact, rel=8 * float(np.finfo(dtype).eps))
+
+
+@each_dtype
+@each_room
 def test_sigmoid_cross_entropy_of_huge_logits_is_finite_and_right(room: Backend, dtype: Any) -> None:
     logits, rng = logits_of(7, dtype), np.random.default_rng(0)
     targets = rng.choice([0, 0.25, 1], logits.shape).astype(dtype)

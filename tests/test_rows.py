@@ -1,4 +1,4 @@
-"""Rows folded to a number each and combined with one by kernels/cpu/_rows.py, for any count of columns."""
+"""Groups of short rows and sums of columns by kernels/cpu/_rows.py, for any count of columns."""
 
 from __future__ import annotations
 
@@ -7,39 +7,57 @@ from typing import Any
 import numpy as np
 import pytest
 
+from fastnn.kernels.cpu._rows import longest
 from fastnn.kernels.cpu.tile import lanes
 from tests import parity
-from tests.drawn_parts import room_for_rows, run_columns, run_rows
+from tests.drawn_parts import room_for_rows, run_columns
 
 MARK = 77
 
 
+def group(rows: np.ndarray) -> tuple[np.ndarray, ...]:
+    """What a group makes of `rows`: softmax, its logarithm, maxima and sums. NaN lie behind the last row,
+    which must not be seen, and nothing behind the room for whole vectors may be written."""
+    dtype, columns = rows.dtype.type, rows.shape[1]
+    run, height, reach = room_for_rows(dtype, columns)
+    assert len(rows) == height
+    x = np.full(reach, np.nan, dtype)
+    x[: rows.size] = rows.ravel()
+    peaks, totals, *memories = (np.full(n + 8, MARK, dtype) for n in (height, height, reach, reach))
+    run(x, columns, *(memory[:reach] for memory in memories), peaks[:height], totals[:height])
+    for memory, used in ((peaks, height), (totals, height), (memories[0], reach), (memories[1], reach)):
+        np.testing.assert_array_equal(memory[used:], MARK)
+    out, logs = (memory[: rows.size].reshape(rows.shape) for memory in memories)
+    return out, logs, peaks[:height], totals[:height]
+
+
 @pytest.mark.parametrize("dtype", parity.DTYPES)
 def test_every_row_meets_its_own_maximum_and_sum_and_nothing_beside_is_written(dtype: Any) -> None:
-    width = lanes(np.dtype(dtype).itemsize)
-    for columns in range(1, 4 * width + 3):
-        x = np.random.default_rng(columns).integers(-50, 50, (width, columns)).astype(dtype)
-        memory = np.full(x.size + 2 * width, MARK, dtype)
-        inner = memory[width : width + x.size].reshape(x.shape)
-        largest, sums, held = room_for_rows(x)
-        run_rows(x, largest, sums, held, inner)
-        np.testing.assert_array_equal(largest, x.max(1))
-        np.testing.assert_array_equal(sums, x.sum(1), "integers: exact in any order")
-        np.testing.assert_array_equal(held[:, :columns], x - x.max(1, keepdims=True))
-        np.testing.assert_array_equal(held[:, columns:].T - held[:, 0], np.zeros_like(held[:, columns:].T))
-        np.testing.assert_array_equal(inner, held[:, :columns] * sums[:, None])
-        np.testing.assert_array_equal(np.delete(memory, np.s_[width : width + x.size]), MARK)
+    width, most = lanes(np.dtype(dtype).itemsize), longest(np.dtype(dtype).itemsize)
+    height = room_for_rows(dtype, 1)[1]
+    for columns in (*range(1, 2 * width + 3), most - 1, most):
+        rows = (20 * np.random.default_rng(columns).standard_normal((height, columns))).astype(dtype)
+        out, logs, peaks, totals = group(rows)
+        top = rows.max(1)
+        np.testing.assert_array_equal(peaks, top)
+        wide = (rows - top[:, None]).astype(np.float64)
+        powers = np.exp(wide)
+        unit = 16 * np.finfo(dtype).eps
+        np.testing.assert_allclose(totals, powers.sum(1), rtol=unit)
+        share = powers / powers.sum(1, keepdims=True)
+        np.testing.assert_allclose(out, share, rtol=8 * unit, atol=np.finfo(dtype).tiny)
+        np.testing.assert_allclose(logs, wide - np.log(powers.sum(1, keepdims=True)), rtol=unit, atol=unit)
 
 
 @pytest.mark.parametrize("dtype", parity.DTYPES)
-def test_a_rows_sum_does_not_depend_on_which_row_it_is(dtype: Any) -> None:
+def test_a_rows_results_do_not_depend_on_which_row_it_is(dtype: Any) -> None:
     width = lanes(np.dtype(dtype).itemsize)
-    for columns in (width, 3 * width - 1):
+    for columns in (width, 2 * width - 1):
         row = np.random.default_rng(columns).standard_normal(columns).astype(dtype)
-        x = np.tile(row, (width, 1))
-        largest, sums, held = room_for_rows(x)
-        run_rows(x, largest, sums, held, np.empty_like(x))
-        assert len(set(sums.tolist())) == 1
+        out, logs, _, totals = group(np.tile(row, (room_for_rows(dtype, columns)[1], 1)))
+        assert len(set(totals.tolist())) == 1
+        for results in (out, logs):
+            np.testing.assert_array_equal(results, np.broadcast_to(results[0], results.shape))
 
 
 @pytest.mark.parametrize("dtype", parity.DTYPES)

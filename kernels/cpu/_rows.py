@@ -1,17 +1,21 @@
-"""Rows of a few columns, in vectors: a number of each row (its maximum, its sum), and rows combined with one.
+"""Softmax of short rows, some of them in registers from the first comparison to the last product.
 
-What lies along a row is added (compared) across a vector's lanes. For one row that takes as many steps as
-lanes have bits, all waiting for each other; as many rows as there are lanes do it together, in one shuffle
-and one blend each. Vectors of two rows exchange halves and are combined to one that has both rows' halves,
-and so on::
+What lies along a row is compared and added across a vector's lanes. For one row that takes as many steps as
+lanes have bits, all waiting for each other; a group of rows does it together, in one shuffle and one blend
+each. Vectors of two rows exchange halves and are combined to one that has both rows' halves, and so on::
 
     a0 a1 a2 a3   c0 c1 c2 c3      a0+a2 a1+a3 c0+c2 c1+c3
                                                                a0+..+a3  b0+..+b3  c0+..+c3  d0+..+d3
     b0 b1 b2 b3   d0 d1 d2 d3      b0+b2 b1+b3 d0+d2 d1+d3
 
-Columns need none of that: rows are added lane by lane.
+A group has as many rows as a vector has lanes, but eight at most: few enough for a processor to see the next
+group's instructions while this one's maxima and sums are waited for.
 
-Addresses are of floats of the type of `real`; a row begins `row` floats after the one before.
+A row is read and written in whole vectors, which reach into the row behind. What is read there is left out of
+the row's maximum and sum; what is written there is written anew with that row. Who calls a group must be
+compiled without reassociation (`EXACT`).
+
+Columns need no folding: rows are added lane by lane (:func:`add_columns`).
 """
 
 from __future__ import annotations
@@ -25,83 +29,166 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
+from . import _math
 from ._turn import size_of
-from ._vectors import Vectors, i64
+from ._vectors import LINE, Vectors, i64, prefetch
 from .tile import lanes
 
+_MOST = 8  # rows of a group, and vectors of a row
+_AHEAD = 32  # rows
 _ROWS, _SUMS = 64, 4  # whose columns are added at a time, and in how many sums
 
-
-def _make_fold(neutral: float, combine: Any) -> Any:
-    """The intrinsic that combines what lies along rows, of which there are as many as a vector has lanes;
-    with `neutral` nothing changes."""
-
-    @intrinsic
-    def fold(typingctx, real, source, row, columns, target):
-        size = size_of(real)
-        width = lanes(size)
-
-        def emit(context, builder: ir.IRBuilder, signature, args):
-            _, source, row, columns, target = args
-            vectors = Vectors(builder, size, width)
-            floats = vectors.real.as_pointer()
-            source, target = (builder.inttoptr(address, floats) for address in (source, target))
-            begins = [builder.gep(source, [builder.mul(row, i64(i))]) for i in range(width)]
-            held = [cgutils.alloca_once(builder, vectors.vector) for _ in begins]
-            none = vectors.constant(neutral)
-            mask = vectors.below(columns)
-            for begin, whole in zip(begins, held, strict=True):
-                builder.store(vectors.load(begin, mask, none), whole)
-            with cgutils.for_range_slice(builder, i64(width), columns, i64(width), i64) as (column, _):
-                mask = vectors.below(builder.sub(columns, column))
-                for begin, whole in zip(begins, held, strict=True):
-                    value = vectors.load(builder.gep(begin, [column]), mask, none)
-                    builder.store(combine(builder, builder.load(whole), value), whole)
-            folded = vectors.folded([builder.load(whole) for whole in held], combine)
-            vectors.store(folded, target)
-            return context.get_dummy_value()
-
-        return types.void(real, *[types.int64] * 4), emit
-
-    return fold
+# of e^x = 2^n e^r as in _math.py: what rounds x / ln 2 to n, ln 2 in two parts, the bits of a fraction; and
+# e^r as a polynomial, its last term first
+_CONSTANTS: dict[int, tuple[Any, ...]] = {
+    4: (_math._log2e4, _math._round4, _math._high4, _math._low4, 23),
+    8: (_math._log2e8, _math._round8, _math._high8, _math._low8, 52),
+}
+_TERMS: dict[int, tuple[Any, ...]] = {
+    4: (_math.a6, _math.a5, _math.a4, _math.a3, _math.a2, 1, 1),
+    8: (*reversed(_math._c8[2:]), 1, 1),
+}
+# e^x of no x is less than this one's, and n + this is no less than the exponents of ordinary numbers
+_LEAST, _RAISED = {4: -118, 8: -746}, {4: 48, 8: 64}
 
 
-def _make_pass(combine: Any, *, apart: bool) -> Any:
-    """The intrinsic that combines each row with a number of its own.
+def group_of(size: int) -> int:
+    """How many rows of floats of `size` bytes are worked on together."""
+    return min(lanes(size), _MOST)
 
-    Either rows of so many `columns` go to rows of whole vectors, in which behind a row's last number its
-    first is repeated; or, with `apart`, the reverse.
+
+def longest(size: int) -> int:
+    """How many columns a short row has at most."""
+    return _MOST * lanes(size)
+
+
+def _raised_power(builder: ir.IRBuilder, vectors: Vectors, size: int, x: Any) -> Any:
+    """2^`_RAISED` e^x for x <= 0, or NaN."""
+    log2e, rounds, high, low, fraction = _CONSTANTS[size]
+    raised, least = vectors.constant(rounds + _RAISED[size]), vectors.constant(_LEAST[size])
+    x = builder.select(builder.fcmp_ordered("<", x, least), least, x)  # false for NaN, which therefore stays
+    t = vectors.fmuladd(x, vectors.constant(log2e), raised)
+    n = builder.fsub(t, raised)
+    r = vectors.fmuladd(n, vectors.constant(-low), vectors.fmuladd(n, vectors.constant(-high), x))
+    last, *rest = map(vectors.constant, _TERMS[size])
+    power = functools.reduce(lambda sum_, term: vectors.fmuladd(sum_, r, term), rest, last)
+    bits = ir.VectorType(ir.IntType(8 * size), lanes(size))
+    shift = ir.Constant(bits, [bits.element(fraction)] * bits.count)
+    exponents = builder.shl(builder.bitcast(t, bits), shift)
+    return builder.bitcast(builder.add(builder.bitcast(power, bits), exponents), vectors.vector)
+
+
+def _larger(builder: ir.IRBuilder, a: Any, b: Any) -> Any:
+    return builder.select(builder.fcmp_ordered(">", a, b), a, b)
+
+
+class _Group:
+    """The instructions for a group of rows of `count` vectors, `columns` floats long."""
+
+    def __init__(self, builder: ir.IRBuilder, size: int, count: int, columns: Any) -> None:
+        width, self._builder, self._size, self._columns = lanes(size), builder, size, columns
+        self._rows, self._starts = range(group_of(size)), range(0, count * width, width)
+        self._vectors, self.numbers = Vectors(builder, size, width), Vectors(builder, size, len(self._rows))
+        self._mask = self._vectors.below(builder.sub(columns, i64(self._starts[-1])))
+
+    def address(self, x: Any) -> Any:
+        return self._builder.inttoptr(x, self._vectors.real.as_pointer())
+
+    def _place(self, x: Any, row: int, start: int) -> Any:
+        begin = self._builder.mul(self._columns, i64(row))
+        return self._builder.gep(x, [self._builder.add(begin, i64(start))])
+
+    def load(self, x: Any) -> list[list[Any]]:
+        """The vectors of each row."""
+        return [
+            [self._vectors.load(self._place(x, row, start)) for start in self._starts] for row in self._rows
+        ]
+
+    def ask(self, x: Any) -> None:
+        """Ask for what will be loaded some groups later."""
+        for row in self._rows:
+            for start in self._starts:
+                if start * self._size % LINE == 0:
+                    prefetch(self._builder, self._place(x, row + _AHEAD, start), level=2)
+
+    def store(self, rows: list[list[Any]], x: Any) -> None:
+        for row, parts in enumerate(rows):
+            for start, part in zip(self._starts, parts, strict=True):
+                self._vectors.store(part, self._place(x, row, start))
+
+    def folded(self, rows: list[list[Any]], combine: Any, neutral: float) -> Any:
+        """A number of each row, in lanes: all of the row combined; `neutral` changes nothing."""
+        none = self._vectors.constant(neutral)
+        ends = [self._builder.select(self._mask, parts[-1], none) for parts in rows]
+        join = functools.partial(combine, self._builder)
+        return self._vectors.folded(
+            [functools.reduce(join, parts[:-1], end) for parts, end in zip(rows, ends, strict=True)], combine
+        )
+
+    def with_numbers(self, rows: list[list[Any]], numbers: Any, combine: Any) -> list[list[Any]]:
+        """Each row combined with its number."""
+        spread = [self._vectors.lane(numbers, row) for row in self._rows]
+        return [[combine(part, n) for part in parts] for parts, n in zip(rows, spread, strict=True)]
+
+    def powers(self, rows: list[list[Any]]) -> list[list[Any]]:
+        return [
+            [_raised_power(self._builder, self._vectors, self._size, part) for part in parts]
+            for parts in rows
+        ]
+
+
+def make_softmax(size: int, count: int, *, store: bool) -> Any:
+    """The intrinsic (scale, x, columns, peaks, totals, out) for a group of rows of `count` vectors of floats
+    of `size` bytes. All but the first and the third argument are addresses.
+
+    Each row's maximum goes to `peaks`, the sum of ``exp(x - maximum)`` to `totals`, and if it is to `store`,
+    ``scale * softmax(x)`` to `out`. A NaN does not win the maximum; sum and results are NaN with it.
     """
 
     @intrinsic
-    def each(typingctx, real, source, source_row, rows, columns, numbers, target, target_row):
-        size = size_of(real)
-        width = lanes(size)
-
+    def softmax(typingctx, scale, x, columns, peaks, totals, out):
         def emit(context, builder: ir.IRBuilder, signature, args):
-            _, source, source_row, rows, columns, numbers, target, target_row = args
-            vectors = Vectors(builder, size, width)
-            floats = vectors.real.as_pointer()
-            source, numbers, target = (
-                builder.inttoptr(address, floats) for address in (source, numbers, target)
-            )
-            with cgutils.for_range_slice(builder, i64(0), columns, i64(width), i64) as (column, _):
-                mask = vectors.below(builder.sub(columns, column))
-                with cgutils.for_range(builder, rows) as row:
-                    begin = builder.gep(source, [builder.mul(source_row, row.index)])
-                    place = builder.gep(begin, [column])
-                    goal = builder.gep(target, [builder.add(builder.mul(target_row, row.index), column)])
-                    number = vectors.splat(builder.load(builder.gep(numbers, [row.index])))
-                    if apart:
-                        vectors.store(combine(builder, vectors.load(place), number), goal, mask)
-                    else:
-                        value = vectors.load(place, mask, vectors.splat(builder.load(begin)))
-                        vectors.store(combine(builder, value, number), goal)
+            scale, x, columns, peaks, totals, out = args
+            group = _Group(builder, size, count, columns)
+            numbers = group.numbers
+            x, peaks, totals, out = map(group.address, (x, peaks, totals, out))
+            group.ask(x)
+            rows = group.load(x)
+            peak = group.folded(rows, _larger, -math.inf)
+            numbers.store(peak, peaks)
+            rows = group.powers(group.with_numbers(rows, peak, builder.fsub))
+            total = group.folded(rows, ir.IRBuilder.fadd, 0)
+            lowered = numbers.constant(2.0 ** -_RAISED[size])
+            numbers.store(builder.fmul(total, lowered), totals)
+            if store:
+                factor = builder.fdiv(numbers.splat(scale), total)
+                group.store(group.with_numbers(rows, factor, builder.fmul), out)
             return context.get_dummy_value()
 
-        return types.void(real, *[types.int64] * 7), emit
+        return types.void(scale, *[types.int64] * 5), emit
 
-    return each
+    return softmax
+
+
+def make_minus(size: int, count: int) -> Any:
+    """The intrinsic (real, x, columns, peaks, logs, out) for ``out = (x - peak) - log`` with these numbers of
+    each row of a group."""
+
+    @intrinsic
+    def minus(typingctx, real, x, columns, peaks, logs, out):
+        def emit(context, builder: ir.IRBuilder, signature, args):
+            _, x, columns, peaks, logs, out = args
+            group = _Group(builder, size, count, columns)
+            x, peaks, logs, out = map(group.address, (x, peaks, logs, out))
+            rows = group.load(x)
+            for numbers in (peaks, logs):
+                rows = group.with_numbers(rows, group.numbers.load(numbers), builder.fsub)
+            group.store(rows, out)
+            return context.get_dummy_value()
+
+        return types.void(real, *[types.int64] * 5), emit
+
+    return minus
 
 
 @intrinsic
@@ -148,15 +235,3 @@ def add_columns(typingctx, real, source, row, rows, columns, target):
         return context.get_dummy_value()
 
     return types.void(real, *[types.int64] * 5), emit
-
-
-def _larger(builder: ir.IRBuilder, a: Any, b: Any) -> Any:
-    return builder.select(builder.fcmp_ordered(">", a, b), a, b)
-
-
-largest_of_rows = _make_fold(-math.inf, _larger)
-sums_of_rows = _make_fold(0.0, ir.IRBuilder.fadd)
-copy_rows = _make_pass(lambda builder, value, number: value, apart=False)
-rows_minus = _make_pass(ir.IRBuilder.fsub, apart=False)
-out_minus = _make_pass(ir.IRBuilder.fsub, apart=True)
-out_times = _make_pass(ir.IRBuilder.fmul, apart=True)

@@ -1,8 +1,7 @@
 """Softmax and its logarithm: rows of exponentials, scaled to the sum of one.
 
-A vector is as wide as 16 classes, and most networks have fewer. Some rows are therefore worked on together
-(``_rows.py``): few enough that the memory of the next is fetched while these are computed, so many that one
-step does not wait for the result of the last.
+A vector is as wide as 16 classes, and most networks have fewer: some of such short rows are worked on
+together (``_rows.py``).
 """
 
 from __future__ import annotations
@@ -11,24 +10,23 @@ import functools
 
 import numpy as np
 
-from ._jit import inline, jit, wide_vectors
+from ._jit import EXACT, inline, jit, wide_vectors
 from ._math import exp, exp_nonpositive, like, log
 from ._memory import empty_like, on_a_line, plain, whole_vectors
-from ._rows import copy_rows, largest_of_rows, out_minus, out_times, rows_minus, sums_of_rows
+from ._rows import group_of, longest, make_minus, make_softmax
 from ._turn import lanes_of
 from .threads import parallel_for, pool
+from .tile import lanes
 
-_CHUNK = 4096  # elements in a task
-_SHORT = 64  # columns
-_LANES = 16  # of the widest vectors
-_TOGETHER = 2  # rows of a group, in lanes of a vector
+_CHUNK = 2048  # elements in a task: what its rows and results take of the L1 cache leaves room for more
+_LANES = 16  # of the widest vectors, and no fewer than rows of a group
 _AT_ONCE = 4  # vectors in which a long row's maximum is sought: each waits for itself only
 
 
 @inline
-def one_a_row(x, real):
-    """Memory for a number of each row of `x`, in whole groups of floats of the type of `real`."""
-    return on_a_line(whole_vectors(x.shape[0], _TOGETHER * lanes_of(real)), x)
+def one_a_row(x):
+    """Memory for a number of each row of `x`, in whole groups."""
+    return on_a_line(whole_vectors(x.shape[0], _LANES), x)
 
 
 @inline
@@ -37,106 +35,146 @@ def log_of_total(total):
     return log(total) if total == total else total
 
 
-@inline
-def _short_rows(x, out, peaks, totals, scale, logarithm):
-    wide_vectors()
-    (count, columns), width, size = x.shape, lanes_of(scale), x.itemsize
-    row, group = whole_vectors(columns, width), _TOGETHER * width
-    memory = on_a_line((2 * row + 1) * group, x)
-    exponents, powers, factors = memory[: row * group], memory[row * group :][: row * group], memory[-group:]
-    held, power, factor = exponents.ctypes.data, powers.ctypes.data, factors.ctypes.data
-    for first in range(0, count, group):
-        rows, place = min(group, count - first), first * columns * size
-        source, apart, target = x.ctypes.data + place, columns, out.ctypes.data + place
-        peak, total = peaks[first : first + group], totals[first : first + group]
-        if rows < group:  # the last ones, copied to where as many as there are lanes can be read
-            copy_rows(scale, source, columns, rows, columns, factor, held, row)
-            source, apart = held, row
-        for i in range(0, group, width):
-            largest_of_rows(scale, source + i * apart * size, apart, columns, peak.ctypes.data + i * size)
-        rows_minus(scale, source, apart, group, columns, peak.ctypes.data, held, row)
-        for i in range(powers.size):
-            powers[i] = exp_nonpositive(exponents[i])
-        for i in range(0, group, width):
-            sums_of_rows(scale, power + i * row * size, row, columns, total.ctypes.data + i * size)
-        if logarithm:
-            for i in range(group):
-                factors[i] = log_of_total(total[i])
-            out_minus(scale, held, row, rows, columns, factor, target, columns)
-        else:
-            for i in range(group):
-                factors[i] = scale / total[i]
-            out_times(scale, power, row, rows, columns, factor, target, columns)
+@inline(fastmath=EXACT)
+def log_share(x, peak, log_total):
+    """log softmax(x), the peak being taken off first: beside it, both others may be small."""
+    return (x - peak) - log_total
 
 
-@inline
-def _long_rows(x, out, peaks, totals, scale, logarithm):
-    wide_vectors()
-    width = _AT_ONCE * lanes_of(scale)
-    best = on_a_line(width, x)
-    for i in range(x.shape[0]):
-        row, result = x[i], out[i]
-        whole = row.size // width * width
-        best[:] = row[0]
-        for j in range(0, whole, width):
-            part = row[j : j + width]
+def _make_in_groups(itemsize, count, group):
+    """A function that has `group`, an intrinsic of ``_rows.py`` for rows of `count` vectors, do its work on
+    all rows of `x`. Where vectors would reach beyond the last row, it works on copies."""
+    width, height = lanes(itemsize), group_of(itemsize)
+
+    @inline(fastmath=EXACT)  # which emitted code takes over from who calls it
+    def in_groups(x, out, peaks, totals, scale):
+        (rows, columns), values, results = x.shape, x.reshape(-1), out.reshape(-1)
+        reach = (height - 1) * columns + count * width
+        held = on_a_line(reach, x)
+        for row in range(0, rows, height):
+            first, end = row * columns, min((row + height) * columns, values.size)
+            copied = first + reach > values.size
+            source, target = values.ctypes.data + first * itemsize, results.ctypes.data + first * itemsize
+            if copied:
+                for i in range(end - first):
+                    held[i] = values[first + i]
+                source = target = held.ctypes.data
+            peak, total = peaks.ctypes.data + row * itemsize, totals.ctypes.data + row * itemsize
+            group(scale, source, columns, peak, total, target)
+            if copied:
+                for i in range(end - first):
+                    results[first + i] = held[i]
+
+    return in_groups
+
+
+def _make_short_rows(itemsize, count, logarithm):
+    in_groups = functools.partial(_make_in_groups, itemsize, count)
+    if not logarithm:
+        softmax = in_groups(make_softmax(itemsize, count, store=True))
+
+        @inline
+        def short_rows(x, out, peaks, totals, scale):
+            wide_vectors()
+            softmax(x, out, peaks, totals, scale)
+
+        return short_rows
+
+    sums = in_groups(make_softmax(itemsize, count, store=False))
+    minus = in_groups(make_minus(itemsize, count))
+
+    @inline
+    def logarithms_of_short_rows(x, out, peaks, totals, scale):
+        wide_vectors()
+        sums(x, out, peaks, totals, scale)
+        for i in range(x.shape[0]):  # of all rows at once: of a few, one would wait for it
+            totals[i] = log_of_total(totals[i])
+        minus(x, out, peaks, totals, scale)
+
+    return logarithms_of_short_rows
+
+
+def _make_long_rows(logarithm):
+    @inline
+    def long_rows(x, out, peaks, totals, scale):
+        wide_vectors()
+        width = _AT_ONCE * lanes_of(scale)
+        best = on_a_line(width, x)
+        for i in range(x.shape[0]):
+            row, result = x[i], out[i]
+            whole = row.size // width * width
+            best[:] = row[0]
+            for j in range(0, whole, width):
+                part = row[j : j + width]
+                for lane in range(width):
+                    value = part[lane]
+                    best[lane] = value if value > best[lane] or value != value else best[lane]
+            peak = best[0]
             for lane in range(width):
-                value = part[lane]
-                best[lane] = value if value > best[lane] or value != value else best[lane]
-        peak = best[0]
-        for lane in range(width):
-            peak = best[lane] if best[lane] > peak or best[lane] != best[lane] else peak
-        for j in range(whole, row.size):
-            peak = row[j] if row[j] > peak or row[j] != row[j] else peak
-        for j in range(row.size):
-            result[j] = exp_nonpositive(row[j] - peak)
-        total = like(scale, 0)
-        for j in range(row.size):
-            total += result[j]
-        if logarithm:
-            shift = log_of_total(total)
+                peak = best[lane] if best[lane] > peak or best[lane] != best[lane] else peak
+            for j in range(whole, row.size):
+                peak = row[j] if row[j] > peak or row[j] != row[j] else peak
             for j in range(row.size):
-                result[j] = (row[j] - peak) - shift
-        else:
-            factor = scale / total
+                result[j] = exp_nonpositive(row[j] - peak)
+            total = like(scale, 0)
             for j in range(row.size):
-                result[j] *= factor
-        peaks[i], totals[i] = peak, total
+                total += result[j]
+            if logarithm:
+                shift = log_of_total(total)
+                for j in range(row.size):
+                    result[j] = log_share(row[j], peak, shift)
+            else:
+                factor = scale / total
+                for j in range(row.size):
+                    result[j] *= factor
+            peaks[i], totals[i] = peak, total
+
+    return long_rows
 
 
 def rows_in_task(columns):
-    """How many rows of so many columns a task has: of short ones, whole vectors."""
+    """How many rows of so many columns a task has: whole groups of short ones."""
     rows = max(1, _CHUNK // columns)
-    return rows // _LANES * _LANES if columns <= _SHORT else rows
+    return rows // _LANES * _LANES or rows
 
 
-def rows_of(columns):
-    """The function (x, out, peaks, totals, scale, logarithm) for rows of so many columns, and its name.
-
-    It writes ``scale * softmax(x)`` to `out`, or with `logarithm` ``log softmax(x)``; each row's maximum to
-    `peaks`, and to `totals` the sum of ``exp(x - maximum)``, both made by :func:`one_a_row`. A NaN wins the
-    maximum, and then stays: nothing is greater.
-    """
-    return (_short_rows, "short rows") if columns <= _SHORT else (_long_rows, "long rows")
+def vectors_of(columns, itemsize):
+    """How many vectors a short row of so many columns has, 0 if it is a long one."""
+    return -(-columns // lanes(itemsize)) if columns <= longest(itemsize) else 0
 
 
 @functools.cache
-def _kernel(softmax_of_rows, name):
-    @inline
-    def task(t, rows, x, out, scale, logarithm):
-        x, out = x[t * rows : (t + 1) * rows], out[t * rows : (t + 1) * rows]
-        softmax_of_rows(x, out, one_a_row(x, scale), one_a_row(x, scale), scale, logarithm)
+def softmax_of_rows(vectors, itemsize, *, logarithm):
+    """The function (x, out, peaks, totals, scale) for rows of so many vectors, and its name.
 
-    @functools.partial(jit, variant=name)
-    def kernel(pool, rows, x, out, scale, logarithm):
-        parallel_for(pool, (x.shape[0] + rows - 1) // rows, task, (rows, x, out, scale, logarithm))
+    It writes ``scale * softmax(x)`` to `out`, or for the `logarithm` ``log softmax(x)``; each row's maximum
+    to `peaks`, and to `totals` the sum of ``exp(x - maximum)`` or nothing of use, both of :func:`one_a_row`.
+    With a NaN in a row its total and results are NaN.
+    """
+    if vectors == 0:
+        return _make_long_rows(logarithm), "long rows"
+    return _make_short_rows(itemsize, vectors, logarithm), f"rows of {vectors} vectors of {lanes(itemsize)}"
+
+
+@functools.cache
+def _kernel(vectors, itemsize, logarithm):
+    of_rows, name = softmax_of_rows(vectors, itemsize, logarithm=logarithm)
+
+    @inline
+    def task(t, rows, x, out, scale):
+        x, out = x[t * rows : (t + 1) * rows], out[t * rows : (t + 1) * rows]
+        of_rows(x, out, one_a_row(x), one_a_row(x), scale)
+
+    @functools.partial(jit, variant=f"{name}, {'logarithm' if logarithm else 'plain'}")
+    def kernel(pool, rows, x, out, scale):
+        parallel_for(pool, (x.shape[0] + rows - 1) // rows, task, (rows, x, out, scale))
 
     return kernel
 
 
 def _softmax(pool, x, out, logarithm):
-    rows, scale = rows_in_task(x.shape[1]), x.dtype.type(1)
-    _kernel(*rows_of(x.shape[1]))(pool, rows, x, out, scale, logarithm)
+    kernel = _kernel(vectors_of(x.shape[1], x.itemsize), x.itemsize, logarithm)
+    kernel(pool, rows_in_task(x.shape[1]), x, out, x.dtype.type(1))
 
 
 @inline

@@ -61,12 +61,7 @@ class Vectors:
 
     def total(self, value: Any) -> Any:
         """The sum of the lanes: of the lower half and the upper, lane by lane, and so on."""
-        width = self._width
-        while width > 1:
-            width //= 2
-            halves = (self._shuffled(value, value, list(range(first, first + width))) for first in (0, width))
-            value = self._builder.fadd(*halves)
-        return self._builder.extract_element(value, i32(0))
+        return self._builder.extract_element(self.folded([value], ir.IRBuilder.fadd), i32(0))
 
     def magnitude(self, value: Any) -> Any:
         return self._builder.call(self.function(f"fabs.{self._suffix}", self.vector, self.vector), [value])
@@ -117,7 +112,7 @@ class Vectors:
         l + d of row i with lane l of row i + d.
         """
         width = self._width
-        for d in self._distances():
+        for d in self._distances(width):
             upper = [lane + width - d if lane & d else lane for lane in range(width)]
             lower = [lane + width if lane & d else lane + d for lane in range(width)]
             for i in (i for i in range(width) if not i & d):
@@ -126,14 +121,24 @@ class Vectors:
         return rows
 
     def folded(self, rows: list[Any], combine: Callable[[ir.IRBuilder, Any, Any], Any]) -> Any:
-        """The vector whose lane i is all lanes of row i combined (added, say), of as many rows as there are
-        lanes.
+        """The vector whose lane i is all lanes of row i combined (added, say). It has as many lanes as there
+        are rows: a power of two, and no more than a row has.
 
-        Each step combines lanes that are d apart, and puts those of two rows into one vector: where the
-        number of a lane has the bit d they are the second row's.
+        With fewer rows than lanes, the upper half of a row is combined with its lower, lane by lane, and so
+        on. Then each step combines lanes that are d apart, and puts those of two rows into one vector: where
+        the number of a lane has the bit d they are the second row's.
         """
         width = self._width
-        for d in reversed(self._distances()):
+        while width > len(rows):
+            width //= 2
+            rows = [
+                combine(
+                    self._builder,
+                    *(self._shuffled(row, row, list(range(start, start + width))) for start in (0, width)),
+                )
+                for row in rows
+            ]
+        for d in reversed(self._distances(width)):
             own = [lane + width if lane & d else lane for lane in range(width)]
             other = [lane + width - d if lane & d else lane + d for lane in range(width)]
             rows = [
@@ -142,8 +147,13 @@ class Vectors:
             ]
         return rows[0]
 
-    def _distances(self) -> list[int]:
-        return [1 << k for k in range(self._width.bit_length() - 1)]
+    def lane(self, value: Any, number: int) -> Any:
+        """That lane of `value`, which may have another number of lanes, in all lanes."""
+        return self._shuffled(value, value, [number] * self._width)
+
+    @staticmethod
+    def _distances(width: int) -> list[int]:
+        return [1 << k for k in range(width.bit_length() - 1)]
 
     def _shuffled(self, first: Any, second: Any, lanes: list[int]) -> Any:
         """Of two vectors the lanes of those numbers: the second's go on where the first's end."""

@@ -11,11 +11,11 @@ import functools
 
 import numpy as np
 
-from ._jit import inline, jit, wide_vectors
+from ._jit import EXACT, inline, jit, wide_vectors
 from ._math import exp_nonpositive, like, log1p
 from ._memory import empty, plain
 from ._slots import add_up, slots
-from ._softmax import log_of_total, one_a_row, rows_in_task, rows_of
+from ._softmax import log_of_total, log_share, one_a_row, rows_in_task, softmax_of_rows, vectors_of
 from .threads import parallel_for, pool
 
 _CHUNK = 16384  # elements in a task
@@ -24,7 +24,7 @@ _BLOCK = (
 )
 
 
-@inline
+@inline(fastmath=EXACT)  # of the whole sum, or its terms would be taken apart
 def _of_labels(x, labels, out, peaks, totals, scale):
     """The loss of some rows; `out`, ``scale * softmax(x)`` before, becomes their gradient. NaN where a label
     is none: a step that is repeated has no other look at them."""
@@ -38,7 +38,7 @@ def _of_labels(x, labels, out, peaks, totals, scale):
         totals[i] = log_of_total(totals[i])
     loss = 0.0
     for i in range(x.shape[0]):
-        loss += np.float64((peaks[i] - x[i, labels[i]]) + totals[i])
+        loss -= np.float64(log_share(x[i, labels[i]], peaks[i], totals[i]))
         out[i, labels[i]] -= scale
     return loss
 
@@ -51,23 +51,24 @@ def _of_shares(x, goal, out, peaks, totals, scale):
         mass, log_total = like(scale, 0), log_of_total(totals[i])
         for j in range(x.shape[1]):
             mass += goal[i, j]
-            loss += np.float64(goal[i, j] * ((peaks[i] - x[i, j]) + log_total))
+            loss -= np.float64(goal[i, j] * log_share(x[i, j], peaks[i], log_total))
         for j in range(x.shape[1]):
             out[i, j] = scale * (out[i, j] * mass - goal[i, j])
     return loss
 
 
 @functools.cache
-def _cross_entropy(shares, softmax_of_rows, name):
-    """The kernel for labels or `shares`, with softmax by the function called `name`."""
+def _cross_entropy(shares, vectors, itemsize):
+    """The kernel for labels or `shares`, with so many vectors a row."""
     loss_of = _of_shares if shares else _of_labels
+    softmax, name = softmax_of_rows(vectors, itemsize, logarithm=False)
 
     @inline
     def task(t, rows, logits, targets, grad, parts, scale):
         begin, end = t * rows, (t + 1) * rows
         x, out = logits[begin:end], grad[begin:end]
-        peaks, totals = one_a_row(x, scale), one_a_row(x, scale)
-        softmax_of_rows(x, out, peaks, totals, like(scale, 1) if shares else scale, False)
+        peaks, totals = one_a_row(x), one_a_row(x)
+        softmax(x, out, peaks, totals, like(scale, 1) if shares else scale)
         parts[t] = loss_of(x, targets[begin:end], out, peaks, totals, scale)
 
     @functools.partial(jit, variant=f"{name}, {'shares' if shares else 'labels'}")
@@ -78,10 +79,17 @@ def _cross_entropy(shares, softmax_of_rows, name):
     return kernel
 
 
+@inline(fastmath=EXACT)
+def _of_logit(x, z, power):
+    """softplus(x) - z x as max(x, 0) - z x + log(1 + e^-|x|), with `power` for e^-|x|: no intermediate
+    overflows, and where the first two cancel, nothing has been added to them."""
+    positive = x if x > 0 else like(x, 0)
+    return (positive - z * x) + log1p(power)
+
+
 @inline
 def _sigmoid_chunk(t, x, z, grad, parts, scale):
     wide_vectors()
-    # softplus(x) - z x, as max(x, 0) - z x + log(1 + e^-|x|): no intermediate overflows
     loss = 0.0
     for begin in range(t * _CHUNK, min((t + 1) * _CHUNK, x.size), _BLOCK):
         logit, goal, slope = (
@@ -89,12 +97,11 @@ def _sigmoid_chunk(t, x, z, grad, parts, scale):
             z[begin : begin + _BLOCK],
             grad[begin : begin + _BLOCK],
         )
-        zero, one, total = like(scale, 0), like(scale, 1), like(scale, 0)
+        one, total = like(scale, 1), like(scale, 0)
         for i in range(logit.size):
             slope[i] = exp_nonpositive(-abs(logit[i]))
         for i in range(logit.size):
-            positive = logit[i] if logit[i] > 0 else zero
-            total += (positive - goal[i] * logit[i]) + log1p(slope[i])
+            total += _of_logit(logit[i], goal[i], slope[i])
         for i in range(logit.size):
             sigmoid = (one if logit[i] >= 0 else slope[i]) / (one + slope[i])
             slope[i] = scale * (sigmoid - goal[i])
@@ -141,7 +148,7 @@ def softmax_cross_entropy(logits, targets, scale):
     shares = targets.ndim == 2
     if not shares and targets.dtype != np.int64:
         targets = targets.astype(np.int64)
-    kernel = _cross_entropy(shares, *rows_of(logits.shape[1]))
+    kernel = _cross_entropy(shares, vectors_of(logits.shape[1], logits.itemsize), logits.itemsize)
     kernel(pool(), logits, targets, grad, parts, logits.dtype.type(scale), float(scale), doubt, rows)
     return parts.item(-1), grad
 

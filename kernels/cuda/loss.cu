@@ -63,7 +63,7 @@ extern "C" __global__ void sigmoid_cross_entropy(
         REAL x = logits[i], z = targets[i], e = exp(-fabs(x));
         REAL positive = x < 0 ? (REAL)0 : x;
         grads[i] = scale * ((x >= 0 ? (REAL)1 : e) / (1 + e) - z);
-        loss += log1p(e) + positive - x * z;
+        loss += log1p(e) + (positive - x * z);
     }
     leave(loss, parts, place);
 }

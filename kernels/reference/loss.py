@@ -69,8 +69,7 @@ def sigmoid_cross_entropy(logits: np.ndarray, targets: np.ndarray, scale: float)
     grad -= targets
     grad *= scale
     np.log1p(terms, out=terms)
-    terms += np.maximum(logits, 0)
-    terms -= logits * targets
+    terms += np.maximum(logits, 0) - logits * targets  # which cancel where a large logit is right
     return scale * float(terms.sum(dtype=np.float64)), grad
 
 

@@ -29,7 +29,7 @@ MUTANTS: list[Mutant] = [
         "kernels/cuda/loss.cu",
         EMULATED + "entropy",
         ("(k == label ? (REAL)1 : (REAL)0)", "(REAL)0"),
-        ("loss += log1p(e) + positive - x * z;", "loss += log1p(e) + positive + x * z;"),
+        ("(positive - x * z)", "(positive + x * z)"),
     ),
     *of(
         "kernels/cuda/pool.cu",

@@ -97,7 +97,7 @@ MUTANTS: list[Mutant] = [
         ORACLES,
         ("grad[rows, targets] -= 1", "grad[rows, targets] -= 0.5"),
         ("grad *= targets.sum(1, keepdims=True) / sums", "grad *= 1 / sums"),
-        ("terms += np.maximum(logits, 0)", "terms += logits"),
+        ("terms += np.maximum(logits, 0) -", "terms += logits -"),
         ("    grad /= terms + 1\n", ""),
         ("grad *= 2 * scale", "grad *= scale"),
         ("np.log(sums).sum(dtype=np.float64) - shifted", "np.log(sums).sum(dtype=np.float64) - logits"),
