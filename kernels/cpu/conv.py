@@ -172,7 +172,7 @@ def conv2d_backward(grad, x, weight, stride, padding, dilation, groups, input_gr
         N, C, H, W = x.shape
         KH, KW = weight.shape[2:]
         memory, grad_x = empty_nchw(N, C, H, W, x.dtype)
-        if _few_outputs.pays(weight.shape, W, stride, dilation, groups, x.itemsize):
+        if _few_outputs.pays(weight.shape, W, stride, padding, dilation, groups, x.itemsize):
             _few_outputs.grad_input(grad, weight, memory, padding)
         elif _conv_columns.pays(
             x.shape, weight.shape, (N, *grad.shape[3:], *grad.shape[1:3]), groups, x.itemsize
