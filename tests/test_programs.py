@@ -44,6 +44,19 @@ def winograd():
     )
 
 
+def unbiased():
+    return ly.Sequential(
+        *(ly.Conv2d(3, 16, 3, padding=1, bias=False), ly.MaxPool2d(2), ly.ReLU()),
+        *(ly.Conv2d(16, 16, 3, padding=1, bias=False), ly.Tanh()),
+        *(
+            ly.Conv2d(16, 32, 3, padding=1, bias=False),
+            ly.MaxPool2d(2),
+            ly.Flatten(),
+            ly.Linear(288, 5, bias=False),
+        ),
+    )
+
+
 def mixed():
     return ly.Sequential(
         *(ly.Conv2d(3, 8, 3, stride=2, groups=1, bias=False), ly.LeakyReLU(0.1), ly.AvgPool2d(2)),
@@ -57,6 +70,7 @@ NETWORKS = {
     "lenet": (lenet, (7, 1, 18, 18)),
     "lenet, one image": (lenet, (1, 1, 18, 18)),
     "winograd": (winograd, (6, 16, 12, 12)),
+    "without biases": (unbiased, (6, 3, 12, 12)),
     "mixed": (mixed, (4, 3, 14, 14)),
     "a layer": (lambda: ly.Sequential(ly.Linear(20, 5)), (3, 20)),
 }

@@ -52,6 +52,21 @@ def channels_last(x: np.ndarray) -> np.ndarray:
     return x if np.may_share_memory(memory, x) else memory.transpose(0, 3, 1, 2)
 
 
+@jit
+def _clear(out):
+    out[:] = 0
+
+
+def bias_or_zeros(bias: np.ndarray, count: int) -> np.ndarray:
+    """`bias`, or where it is empty, `count` zeros. A kernel makes them, so that a program that is repeated
+    (``_tape.py``) makes them again."""
+    if bias.size:
+        return bias
+    zeros = np.empty(count, bias.dtype)
+    _clear(zeros)
+    return zeros
+
+
 _REUSED_FROM = 1 << 16  # bytes: smaller blocks the C library keeps by itself
 _KEPT = 1 << 28  # bytes of free blocks at most
 _SQUARES = 5  # channels from which on an image is turned by squares in registers

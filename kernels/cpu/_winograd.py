@@ -28,7 +28,7 @@ import numpy as np
 
 from ._conv_rows import place
 from ._jit import inline, jit
-from ._memory import aligned, copy
+from ._memory import aligned, bias_or_zeros, copy
 from ._tape import doubts, moved_by_python
 from ._transforms import M, N, make_transform, matrices
 from .activation import apply
@@ -190,7 +190,7 @@ def run(x, filters, bias, out, indices, corner, size, code):
         np.empty((tasks, n // tasks + 1, lanes(x.itemsize)), np.int32),
     )
     again = doubts(n)
-    bias = bias if bias.size else np.zeros(O, x.dtype)
+    bias = bias_or_zeros(bias, O)
     ending, where = ("bias", _NOWHERE) if indices is None else ("pool", indices)
     _kernel(x.itemsize, ending)(
         pool(), tasks, panels(x.itemsize), x, U, bias, (out, where), scratch, corner, grid, size[1], code,

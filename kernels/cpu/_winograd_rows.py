@@ -33,7 +33,7 @@ from numba.extending import intrinsic
 from ._conv_rows import TASKS, place
 from ._jit import inline, jit
 from ._math import like
-from ._memory import aligned
+from ._memory import aligned, bias_or_zeros
 from ._tape import doubts
 from ._transforms import N, matrices, product
 from ._turn import turn_part
@@ -259,7 +259,7 @@ def run(x, filters, bias, results, corner, across, code):
         aligned((tasks, vectors, N * C, width), x.dtype),
     )
     again = doubts(n)
-    bias = bias if bias.size else np.zeros(O, x.dtype)
+    bias = bias_or_zeros(bias, O)
     _kernel(x.itemsize, C, KH, KW)(
         pool(), tasks, blocks, x, U, bias, results, scratch, corner, across, code, again
     )
