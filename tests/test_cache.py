@@ -11,13 +11,15 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import fastnn
-from fastnn.kernels.cpu import linear
+from fastnn.kernels.cpu import _jit, linear
 
 CALL = """
 import warnings
@@ -121,6 +123,47 @@ def test_processes_may_fill_a_cache_at_once(house: Path, tmp_path: Path) -> None
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="root is bound to the modes of files as Linux does it")
+@pytest.mark.parametrize("last", ["narrow", "wide"])
+def test_of_two_that_save_at_once_neither_finds_the_others_code(last: str, tmp_path: Path) -> None:
+    both_looked, first_saved = threading.Barrier(2), threading.Event()
+
+    class Files(_jit._NamedFiles):
+        def _load_index(self) -> Any:
+            index = super()._load_index()
+            both_looked.wait(10)
+            return index
+
+        def _save_data(self, name: str, data: str) -> None:
+            if data == last:
+                first_saved.wait(10)
+            super()._save_data(name, data)
+
+        def save(self, key: Any, data: str) -> None:
+            super().save(key, data)
+            first_saved.set()
+
+    keys = {variant: ("signature", "cpu", ("room", variant)) for variant in ("narrow", "wide")}
+    savers = [
+        threading.Thread(target=Files(str(tmp_path), "kernel", 0).save, args=(key, variant))
+        for variant, key in keys.items()
+    ]
+    for saver in savers:
+        saver.start()
+    for saver in savers:
+        saver.join()
+    found = {variant: _jit._NamedFiles(str(tmp_path), "kernel", 0).load(key) for variant, key in keys.items()}
+    assert found[last] == last
+    assert set(found.values()) <= {None, *keys}
+    assert all(code in (None, variant) for variant, code in found.items())
+
+
+def test_code_of_a_function_that_was_edited_is_not_left_lying_about(tmp_path: Path) -> None:
+    for stamp in (1, 2):
+        for variant in ("narrow", "wide"):
+            _jit._NamedFiles(str(tmp_path), "kernel", stamp).save(("signature", variant), variant)
+        assert len(list(tmp_path.glob("*.nbc"))) == 2
+
+
 def test_read_only_installation_with_no_home_works_uncached_with_one_warning(house: Path) -> None:
     home = house / "home"
     home.mkdir()

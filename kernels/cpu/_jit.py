@@ -8,11 +8,13 @@
 * The on-disk cache is keyed by the source of the whole room. Numba stamps only the file of the function
   itself, but a kernel inlines helpers of other files: without this an edited helper would live on in its
   callers' cached code.
+* Processes may fill the cache at once: an entry's file is named by its key.
 * A cache that cannot be written or read is no cache: kernels are then compiled afresh, with one warning.
 """
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import warnings
 from collections.abc import Callable
@@ -22,7 +24,7 @@ from typing import Any
 import numba
 from llvmlite import ir
 from numba import types
-from numba.core.caching import FunctionCache
+from numba.core.caching import FunctionCache, IndexDataCacheFile
 from numba.core.ccallback import CFunc
 from numba.core.sigutils import normalize_signature
 from numba.extending import intrinsic
@@ -64,6 +66,24 @@ def _warn_once(reason: object) -> None:
         )
 
 
+class _NamedFiles(IndexDataCacheFile):
+    """Numba's index of a function's compiled code, in which a file of code is named by what it is for.
+
+    Numba numbers them. Of two processes that save at once each takes the next number for its own, and what
+    the one's entry names may be the other's code: that of another variant, with the same signature.
+    """
+
+    def save(self, key: Any, data: Any) -> None:
+        overloads = self._load_index()
+        base = self._index_name.removesuffix(".nbi")
+        if not overloads:  # the function is new, or was edited: what there is cannot be found again
+            for stale in Path(self._cache_path).glob(f"{glob.escape(base)}.*.nbc"):
+                stale.unlink(missing_ok=True)
+        overloads[key] = name = f"{base}.{hashlib.sha256(repr(key).encode()).hexdigest()[:16]}.nbc"
+        self._save_data(name, data)
+        self._save_index(overloads)
+
+
 class _RoomCache(FunctionCache):
     """Numba's function cache with a key of our own, where no failure of the disk is fatal.
 
@@ -74,6 +94,10 @@ class _RoomCache(FunctionCache):
     def __init__(self, function: Callable, variant: str) -> None:
         super().__init__(function)
         self._variant = variant
+        files = self._cache_file
+        self._cache_file = _NamedFiles(
+            files._cache_path, files._index_name.removesuffix(".nbi"), files._source_stamp
+        )
 
     def _index_key(self, sig: Any, codegen: Any) -> Any:
         return (sig, codegen.magic_tuple(), (ROOM, self._variant))
