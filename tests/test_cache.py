@@ -122,7 +122,6 @@ def test_processes_may_fill_a_cache_at_once(house: Path, tmp_path: Path) -> None
     assert machine_code(tmp_path) == written
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="root is bound to the modes of files as Linux does it")
 @pytest.mark.parametrize("last", ["narrow", "wide"])
 def test_of_two_that_save_at_once_neither_finds_the_others_code(last: str, tmp_path: Path) -> None:
     both_looked, first_saved = threading.Barrier(2), threading.Event()
@@ -164,6 +163,7 @@ def test_code_of_a_function_that_was_edited_is_not_left_lying_about(tmp_path: Pa
         assert len(list(tmp_path.glob("*.nbc"))) == 2
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="root is bound to the modes of files as Linux does it")
 def test_read_only_installation_with_no_home_works_uncached_with_one_warning(house: Path) -> None:
     home = house / "home"
     home.mkdir()
