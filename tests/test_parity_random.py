@@ -27,6 +27,19 @@ def test_dropout_and_its_gradient_match_the_reference_exactly(
     np.testing.assert_array_equal(backward, reference.dropout_backward(grad, p, 3, 7))
 
 
+def test_an_element_whose_word_is_the_threshold_itself_stays() -> None:
+    x = np.ones(9, np.float32)
+    for i, word in enumerate(reference._random_words(x.size, 3, 7)):
+        p = int(word) / 2**32
+        assert cpu.dropout(x, p, 3, 7)[i] != 0
+        assert cpu.dropout(x, p + 2**-32, 3, 7)[i] == 0
+
+
+def test_what_is_drawn_at_a_time_fills_its_memory_and_no_more() -> None:
+    assert cpu._DRAWN % cpu.words_at_once() == 0
+    assert cpu._CHUNK % cpu._DRAWN == 0
+
+
 @given(
     hnp.array_shapes(min_dims=1, max_dims=4, min_side=0, max_side=12),
     parity.dtypes,

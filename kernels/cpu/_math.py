@@ -40,6 +40,13 @@ def _bits_of_float(typingctx, x):
     return result(x), lambda context, builder, signature, args: builder.bitcast(args[0], kind)
 
 
+@intrinsic
+def either(typingctx, condition, a, b):
+    """``a if condition else b`` with both computed: what is read on a condition is read through a mask, and
+    waits for it."""
+    return a(condition, a, b), lambda context, builder, signature, args: builder.select(*args)
+
+
 f4, f8 = np.float32, np.float64
 _one4, _one8, _two4, _two8 = f4(1), f8(1), f4(2), f8(2)
 _c8 = [f8(1 / math.factorial(k)) for k in range(14)]

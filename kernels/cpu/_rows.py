@@ -30,6 +30,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from . import _math
+from ._each import SIDE_BY_SIDE
 from ._turn import size_of
 from ._vectors import LINE, Vectors, i64, prefetch
 from .tile import lanes
@@ -62,20 +63,26 @@ def longest(size: int) -> int:
     return _MOST * lanes(size)
 
 
-def _raised_power(builder: ir.IRBuilder, vectors: Vectors, size: int, x: Any) -> Any:
-    """2^`_RAISED` e^x for x <= 0, or NaN."""
+def _raised_powers(builder: ir.IRBuilder, vectors: Vectors, size: int, xs: list[Any]) -> list[Any]:
+    """2^`_RAISED` e^x for each x <= 0, or NaN: one step of all, then the next, as ``_each.py`` says."""
     log2e, rounds, high, low, fraction = _CONSTANTS[size]
     raised, least = vectors.constant(rounds + _RAISED[size]), vectors.constant(_LEAST[size])
-    x = builder.select(builder.fcmp_ordered("<", x, least), least, x)  # false for NaN, which therefore stays
-    t = vectors.fmuladd(x, vectors.constant(log2e), raised)
-    n = builder.fsub(t, raised)
-    r = vectors.fmuladd(n, vectors.constant(-low), vectors.fmuladd(n, vectors.constant(-high), x))
+    minus_high, minus_low = vectors.constant(-high), vectors.constant(-low)
+    # false for NaN, which therefore stays
+    xs = [builder.select(builder.fcmp_ordered("<", x, least), least, x) for x in xs]
+    ts = [vectors.fmuladd(x, vectors.constant(log2e), raised) for x in xs]
+    ns = [builder.fsub(t, raised) for t in ts]
+    rs = [vectors.fmuladd(n, minus_high, x) for n, x in zip(ns, xs, strict=True)]
+    rs = [vectors.fmuladd(n, minus_low, r) for n, r in zip(ns, rs, strict=True)]
     last, *rest = map(vectors.constant, _TERMS[size])
-    power = functools.reduce(lambda sum_, term: vectors.fmuladd(sum_, r, term), rest, last)
+    powers = [last] * len(xs)
+    for term in rest:
+        powers = [vectors.fmuladd(power, r, term) for power, r in zip(powers, rs, strict=True)]
     bits = ir.VectorType(ir.IntType(8 * size), lanes(size))
     shift = ir.Constant(bits, [bits.element(fraction)] * bits.count)
-    exponents = builder.shl(builder.bitcast(t, bits), shift)
-    return builder.bitcast(builder.add(builder.bitcast(power, bits), exponents), vectors.vector)
+    exponents = [builder.shl(builder.bitcast(t, bits), shift) for t in ts]
+    scaled = [builder.add(builder.bitcast(p, bits), e) for p, e in zip(powers, exponents, strict=True)]
+    return [builder.bitcast(value, vectors.vector) for value in scaled]
 
 
 def _larger(builder: ir.IRBuilder, a: Any, b: Any) -> Any:
@@ -131,10 +138,11 @@ class _Group:
         return [[combine(part, n) for part in parts] for parts, n in zip(rows, spread, strict=True)]
 
     def powers(self, rows: list[list[Any]]) -> list[list[Any]]:
-        return [
-            [_raised_power(self._builder, self._vectors, self._size, part) for part in parts]
-            for parts in rows
-        ]
+        parts, powers, count = [part for row in rows for part in row], [], len(self._starts)
+        for i in range(0, len(parts), SIDE_BY_SIDE):
+            some = parts[i : i + SIDE_BY_SIDE]
+            powers += _raised_powers(self._builder, self._vectors, self._size, some)
+        return [powers[i : i + count] for i in range(0, len(powers), count)]
 
 
 def make_softmax(size: int, count: int, *, store: bool) -> Any:

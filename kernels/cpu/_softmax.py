@@ -10,9 +10,10 @@ import functools
 
 import numpy as np
 
+from ._each import each
 from ._jit import EXACT, inline, jit, wide_vectors
 from ._math import exp, exp_nonpositive, like, log
-from ._memory import empty_like, on_a_line, plain, whole_vectors
+from ._memory import copy, empty_like, on_a_line, plain, whole_vectors
 from ._rows import group_of, longest, make_minus, make_softmax
 from ._turn import lanes_of
 from .threads import parallel_for, pool
@@ -56,14 +57,12 @@ def _make_in_groups(itemsize, count, group):
             copied = first + reach > values.size
             source, target = values.ctypes.data + first * itemsize, results.ctypes.data + first * itemsize
             if copied:
-                for i in range(end - first):
-                    held[i] = values[first + i]
+                copy(values[first:end], held[: end - first])
                 source = target = held.ctypes.data
             peak, total = peaks.ctypes.data + row * itemsize, totals.ctypes.data + row * itemsize
             group(scale, source, columns, peak, total, target)
             if copied:
-                for i in range(end - first):
-                    results[first + i] = held[i]
+                copy(held, results[first:end])
 
     return in_groups
 
@@ -94,6 +93,11 @@ def _make_short_rows(itemsize, count, logarithm):
     return logarithms_of_short_rows
 
 
+@inline
+def _power(x, peak):
+    return exp_nonpositive(x - peak)
+
+
 def _make_long_rows(logarithm):
     @inline
     def long_rows(x, out, peaks, totals, scale):
@@ -114,8 +118,7 @@ def _make_long_rows(logarithm):
                 peak = best[lane] if best[lane] > peak or best[lane] != best[lane] else peak
             for j in range(whole, row.size):
                 peak = row[j] if row[j] > peak or row[j] != row[j] else peak
-            for j in range(row.size):
-                result[j] = exp_nonpositive(row[j] - peak)
+            each(_power, result, (row, peak))
             total = like(scale, 0)
             for j in range(row.size):
                 total += result[j]

@@ -13,12 +13,13 @@ import math
 import numpy as np
 from numba import types
 
+from ._each import each
 from ._jit import EXACT, call_code, inline, jit, native, wide_vectors
 from ._math import like
 from ._math import sigmoid as sigmoid_of
 from ._math import tanh as tanh_of
 from ._memory import arranged, empty_like, flat, floats_at
-from ._normal import bell, normal_cdf
+from ._normal import bell, normal_cdf, normal_density
 from ._softmax import log_softmax, log_softmax_backward, softmax, softmax_backward
 from .threads import parallel_for, pool
 
@@ -40,7 +41,7 @@ __all__ = [
 ]
 
 _CHUNK = 16384  # elements in a task: a few µs of work
-_ROOT_2_OVER_PI, _ROOT_2PI, _CUBIC = math.sqrt(2 / math.pi), math.sqrt(2 * math.pi), 0.044715
+_ROOT_2_OVER_PI, _CUBIC = math.sqrt(2 / math.pi), 0.044715
 
 
 # y = f(x, s), s a parameter of some
@@ -96,10 +97,10 @@ def _tanh_slope(g, y, s):
     return g * (like(g, 1) - y * y)
 
 
-@inline(fastmath=EXACT)  # in this order: an infinity times the bell, which is zero, is NaN
+@inline(fastmath=EXACT)  # in this order: an infinity times the density, which is zero, is NaN
 def _gelu_slope(g, x, s):
     height = bell(x)
-    return g * (normal_cdf(x, height) + x * (height * like(g, 1 / _ROOT_2PI)))
+    return g * (normal_cdf(x, height) + x * normal_density(x, height))
 
 
 @inline
@@ -119,9 +120,7 @@ def _map(name):
     def chunk(t, x, out, s):
         wide_vectors()
         begin, end = t * _CHUNK, (t + 1) * _CHUNK
-        part, result = x[begin:end], out[begin:end]
-        for i in range(result.size):
-            result[i] = function(part[i], s)
+        each(function, out[begin:end], (x[begin:end], s))
 
     @functools.partial(jit, variant=name)
     def kernel(pool, x, out, s):
@@ -139,9 +138,7 @@ def _map_backward(name):
     def chunk(t, grad, saved, out, s):
         wide_vectors()
         begin, end = t * _CHUNK, (t + 1) * _CHUNK
-        slope, kept, result = grad[begin:end], saved[begin:end], out[begin:end]
-        for i in range(result.size):
-            result[i] = function(slope[i], kept[i], s)
+        each(function, out[begin:end], (grad[begin:end], saved[begin:end], s))
 
     @functools.partial(jit, variant=name)
     def kernel(pool, grad, saved, out, s):
@@ -182,8 +179,7 @@ def code_of(name, itemsize):
     def in_place(address, count):
         wide_vectors()
         values = floats_at(address, count, zero)
-        for i in range(values.size):
-            values[i] = function(values[i], parameter)
+        each(function, values, (values, parameter))
 
     return native(types.void(types.int64, types.int64), in_place, variant=f"{name}, {itemsize} bytes")
 

@@ -11,6 +11,7 @@ import functools
 
 import numpy as np
 
+from ._each import each
 from ._jit import EXACT, inline, jit, wide_vectors
 from ._math import exp_nonpositive, like, log1p
 from ._memory import empty, plain
@@ -88,6 +89,17 @@ def _of_logit(x, z, power):
 
 
 @inline
+def _decay(x):
+    return exp_nonpositive(-abs(x))
+
+
+@inline
+def _sigmoid_slope(x, z, power, scale):
+    one = like(scale, 1)
+    return scale * ((one if x >= 0 else power) / (one + power) - z)
+
+
+@inline
 def _sigmoid_chunk(t, x, z, grad, parts, scale):
     wide_vectors()
     loss = 0.0
@@ -97,14 +109,11 @@ def _sigmoid_chunk(t, x, z, grad, parts, scale):
             z[begin : begin + _BLOCK],
             grad[begin : begin + _BLOCK],
         )
-        one, total = like(scale, 1), like(scale, 0)
-        for i in range(logit.size):
-            slope[i] = exp_nonpositive(-abs(logit[i]))
+        total = like(scale, 0)
+        each(_decay, slope, (logit,))
         for i in range(logit.size):
             total += _of_logit(logit[i], goal[i], slope[i])
-        for i in range(logit.size):
-            sigmoid = (one if logit[i] >= 0 else slope[i]) / (one + slope[i])
-            slope[i] = scale * (sigmoid - goal[i])
+        each(_sigmoid_slope, slope, (logit, goal, slope, scale))
         loss += np.float64(total)
     parts[t] = loss
 
