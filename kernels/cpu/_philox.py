@@ -16,7 +16,7 @@ from numba import types
 from numba.extending import intrinsic
 
 from ._each import SIDE_BY_SIDE
-from ._vectors import i32, i64
+from ._vectors import Vectors, i32, i64
 from .tile import lanes
 
 _ROUNDS, _WORDS = 10, 4
@@ -30,46 +30,37 @@ def words_at_once() -> int:
     return _WORDS * SIDE_BY_SIDE * lanes(8)
 
 
-class _Lanes:
-    """Instructions on vectors of 64-bit lanes, of which there are `width`."""
+class _Lanes(Vectors):
+    """Instructions on vectors of `width` lanes of 64 bits."""
 
     def __init__(self, builder: ir.IRBuilder, width: int) -> None:
-        self.builder, self._width = builder, width
+        super().__init__(builder, 8, width)
         self.kind, self.halves = ir.VectorType(i64, width), ir.VectorType(i32, 2 * width)
 
     def constants(self, numbers: list[int]) -> Any:
         return ir.Constant(self.kind, [i64(number) for number in numbers])
 
-    def splat(self, word: Any) -> Any:
-        """A 64-bit word in all lanes."""
-        one = self.builder.insert_element(ir.Constant(self.kind, ir.Undefined), word, i32(0))
-        return self._shuffled(one, one, [0] * self._width)
-
     def product(self, a: Any, number: int) -> Any:
         """The lower half of each lane times `number`."""
         low, factor = (self.constants([n] * self._width) for n in (_LOW, number))
-        return self.builder.mul(self.builder.and_(a, low), factor)
+        return self._builder.mul(self._builder.and_(a, low), factor)
 
     def upper(self, a: Any) -> Any:
-        return self.builder.lshr(a, self.constants([32] * self._width))
+        return self._builder.lshr(a, self.constants([32] * self._width))
 
     def xor(self, a: Any, b: Any, c: Any) -> Any:
-        return self.builder.xor(self.builder.xor(a, b), c)
+        return self._builder.xor(self._builder.xor(a, b), c)
 
     def paired(self, a: Any, b: Any) -> Any:
         """In each lane the lower halves of both, that of `a` first in memory."""
-        a, b = (self.builder.bitcast(value, self.halves) for value in (a, b))
+        a, b = (self._builder.bitcast(value, self.halves) for value in (a, b))
         chosen = [2 * lane + start for lane in range(self._width) for start in (0, 2 * self._width)]
-        return self.builder.bitcast(self._shuffled(a, b, chosen), self.kind)
+        return self._builder.bitcast(self._shuffled(a, b, chosen), self.kind)
 
     def alternating(self, a: Any, b: Any) -> list[Any]:
         """The lanes of both in turn, in two vectors."""
         chosen = [lane + start for lane in range(self._width) for start in (0, self._width)]
         return [self._shuffled(a, b, chosen[: self._width]), self._shuffled(a, b, chosen[self._width :])]
-
-    def _shuffled(self, a: Any, b: Any, chosen: list[int]) -> Any:
-        order = ir.Constant(ir.VectorType(i32, len(chosen)), [i32(lane) for lane in chosen])
-        return self.builder.shuffle_vector(a, b, order)
 
 
 @intrinsic
