@@ -166,9 +166,11 @@ PARTS: Calls = {
 
 def large_product(d: Draw) -> tuple[int, int, int]:
     """Rows, terms and columns of a product that may be packed, copied or cut, as ``linear.py`` says."""
-    rows = (d.whole(60, 150), d.whole(256, 400), d.whole(768, 900))[d.whole(0, 2)]
+    kind = d.whole(0, 3)
+    rows = (d.whole(60, 150), d.whole(256, 400), d.whole(768, 900), d.whole(384, 400))[kind]
     columns = (d.whole(30, 60), d.whole(60, 250), 256, d.whole(257, 300))[d.whole(0, 3)]
-    return rows, d.whole(150, 400) if d.flag() else d.whole(900, 1500), columns
+    terms = d.whole(1600, 1700) if kind == 3 else d.whole(150, 400) if d.flag() else d.whole(900, 1500)
+    return rows, terms, columns
 
 
 def draw_large_linear(d: Draw) -> Drawn:

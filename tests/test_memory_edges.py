@@ -21,7 +21,7 @@ import numpy as np
 import pytest
 
 from fastnn.backend import STEMS
-from fastnn.kernels.cpu import _winograd, linear, tile
+from fastnn.kernels.cpu import _packing, _winograd, linear, tile
 from tests.drawn import KERNELS, Draw
 from tests.drawn_parts import WAYS
 from tests.edges import COUNTS, Report, run_child
@@ -97,12 +97,12 @@ def test_the_contract_has_every_public_function_of_the_reference(stem: str) -> N
     assert public == set(CONTRACT[stem].split())
 
 
-def ways_of_products() -> set[tuple[int, bool, bool, bool]]:
-    """What is packed, whether A comes from memory and is copied, whether the reduction is cut: over the
-    products drawn."""
+def ways_of_products() -> set[tuple[int, bool, bool, bool, bool]]:
+    """What is packed, whether into memory from Python, whether A comes from memory and is copied, whether the
+    reduction is cut: over the products drawn."""
     ways = set()
     helpers = {name: f.py_func for name, f in vars(linear).items() if hasattr(f, "py_func")}
-    packing, far, copies, parts = (helpers[name] for name in ("_packing", "_far", "_copies", "_parts"))
+    packing, far, copies, parts = (helpers[name] for name in ("packing", "far", "_copies", "_parts"))
     for name in ("linear, large", "linear_backward, large"):
         for i in range(COUNTS[name]):
             for dtype in (np.float32, np.float64):
@@ -115,18 +115,22 @@ def ways_of_products() -> set[tuple[int, bool, bool, bool]]:
                     products = [(x, True, grad), (grad, False, np.ascontiguousarray(weight.T))]
                 for a, transposed, b in products:
                     rows, tiles = a.shape[1 if transposed else 0], tile.panels(b.itemsize)
-                    with patch.multiple(linear, **helpers):  # they call each other
-                        packed = packing(a, rows, transposed, tiles, b)
+                    roomy = transposed and linear._room(a, b).size > 0
+                    packers = {name: helpers[name] for name in ("far", "count_of_panels")}
+                    # they call each other
+                    with patch.multiple(linear, **helpers), patch.multiple(_packing, **packers):
+                        packed = packing(a, rows, transposed, tiles, b, roomy)
                         copied, cut = copies(a, transposed, tiles, b), parts(rows, len(b), b) > 1
-                    ways.add((packed, far(a), copied, cut))
+                    ways.add((packed, roomy, far(a), copied, cut))
     return ways
 
 
 def test_the_large_products_go_every_way_there_is() -> None:
     ways = ways_of_products()
-    for i, choices in enumerate(({0, 1, 2}, *[{False, True}] * 3)):
+    for i, choices in enumerate(({0, 1, 2}, *[{False, True}] * 4)):
         assert {way[i] for way in ways} == choices
-    assert {copied for _, far, copied, _ in ways if far} == {False, True}
+    assert {copied for _, _, far, copied, _ in ways if far} == {False, True}
+    assert {cut for packed, roomy, _, _, cut in ways if packed == _packing.WHOLE and roomy} == {False, True}
     assert len(ways) >= 8
 
 

@@ -27,7 +27,7 @@ from numba.extending import intrinsic
 from ._jit import inline, jit
 from ._math import like
 from ._memory import aligned
-from ._rows import add_columns
+from ._rows import column_sums
 from ._turn import turn_part
 from ._vectors import Vectors, i64, prefetch
 from .activation import apply
@@ -202,15 +202,6 @@ def _forward_kernel(size, columns):
         parallel_for(pool, tasks, task, (tasks, x, turned, bias, out, code))
 
     return kernel
-
-
-@inline
-def column_sums(matrix, sums):
-    """``sums[j] = matrix[0, j] + matrix[1, j] + ...``: the gradient of a bias."""
-    rows, columns = matrix.shape
-    sums[:] = 0
-    real = sums.dtype.type(0)
-    add_columns(real, matrix.ctypes.data, columns, rows, min(columns, sums.size), sums.ctypes.data)
 
 
 @functools.cache

@@ -15,7 +15,7 @@ A row is read and written in whole vectors, which reach into the row behind. Wha
 the row's maximum and sum; what is written there is written anew with that row. Who calls a group must be
 compiled without reassociation (`EXACT`).
 
-Columns need no folding: rows are added lane by lane (:func:`add_columns`).
+Columns need no folding: rows are added lane by lane (:func:`column_sums`).
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ from numba.extending import intrinsic
 
 from . import _math
 from ._each import SIDE_BY_SIDE
+from ._jit import inline
 from ._turn import size_of
 from ._vectors import LINE, Vectors, i64, prefetch
 from .tile import lanes
@@ -243,3 +244,12 @@ def add_columns(typingctx, real, source, row, rows, columns, target):
         return context.get_dummy_value()
 
     return types.void(real, *[types.int64] * 5), emit
+
+
+@inline
+def column_sums(matrix, sums):
+    """``sums[j] = matrix[0, j] + matrix[1, j] + ...``: the gradient of a bias."""
+    rows, columns = matrix.shape
+    sums[:] = 0
+    real = sums.dtype.type(0)
+    add_columns(real, matrix.ctypes.data, columns, rows, min(columns, sums.size), sums.ctypes.data)

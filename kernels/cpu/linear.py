@@ -12,10 +12,8 @@ update: three quarters of a hidden layer's arrays then stay in the core's own ca
 What keeps the operands of a tile in the caches: the reduction is taken in blocks of some hundred terms, C
 standing in between. Where A comes from memory, the first panel of B fetches a few long rows of it into the L2
 cache for the others. Of a transpose each term is on another page, which no processor sees coming: while the
-tile multiplies one block, it asks for the next. And where many rows of A will pass, B is copied into panels
-as wide as a tile, if its rows begin within a cache line (of 200 columns every second one does, and each of
-its vectors lies on two lines: a fifth of the product's time) or so that they share cache sets: all of it
-beforehand, or for some hundred rows a block at a time where it is used.
+tile multiplies one block, it asks for the next. And where many rows of A will pass, B may be copied into
+panels first (``_packing.py``).
 
 Where B would be a weight of few columns, ``_linear_narrow.py`` takes over.
 """
@@ -28,100 +26,62 @@ import numpy as np
 
 from . import _linear_narrow
 from ._jit import inline, jit
-from ._linear_narrow import column_sums
 from ._math import like
 from ._memory import aligned, copy, empty, on_a_line, plain, turn_images, whole_vectors
+from ._packing import (
+    BLOCKWISE,
+    FAR,
+    IN_PLACE,
+    LARGE,
+    WHOLE,
+    count_of_panels,
+    edges_of_panels,
+    far,
+    pack,
+    pack_all,
+    packing,
+)
+from ._rows import column_sums
 from ._tape import moved_by_python
 from ._turn import turn_part
 from ._vectors import LINE
 from .activation import RELU, apply, code_of, finish
 from .threads import parallel_for, pool, share_out
-from .tile import NOTHING, multiply, panels
+from .tile import NOTHING, lanes, multiply, panels
 
 _FLOPS = 400_000  # of a task at least, about 2 µs: four times what handing it out costs
 _DEPTH = 128  # terms of the reduction in one block at most: so much of a panel of B fits the L1 cache
-_DEEPER, _DEEPEST = 256, 512  # the same where A comes from memory: of a transpose, and of rows
-_APART = 1024  # rows of B a multiple of so many bytes apart fall into few cache sets
-_NARROW = 1024  # bytes of a row of B up to which a block of it stays in the L2 cache
-_PACK_CROWDED, _PACK_NARROW, _PACK_WIDE = 96, 256, 768  # rows of C, from which on copying such a B pays
-_PACK_FAR = 256  # the same for _PACK_WIDE where A comes from memory
+_DEEPER, _DEEPEST = 320, 512  # the same where A comes from memory: of a transpose, and of rows
 _BLOCK = 1 << 19  # bytes of C in one task
-_FAR = 1 << 21  # bytes of A, from which on it comes from memory
 _LOWEST, _TALLEST = 64, 512  # rows of C in one task, where there are many
-_COLUMNS_FAR = 240  # the same of a transpose from memory, whose _DEEPER terms fill a quarter of the L2 cache
+_COLUMNS_FAR = 192  # the same of a transpose from memory, whose _DEEPER terms fill a quarter of the L2 cache
 _ROWS_FAR = 96  # the same of rows from memory
 _COPIED_PANELS = 8  # of B, beyond which copying A pays with any vectors
 _STRIPE = 64  # rows of a weight that a task transposes
-_LARGE = 1 << 17  # bytes of B, from which on it matters how it is read, and that each core reads only a part
 _ADDED_ROWS = 16  # of C in a task that adds up parts
-_NOTHING, _ALL, _BLOCKWISE = 0, 1, 2  # of B is packed
-
-
-@inline
-def _panels(columns, tiles):
-    """Into how many panels `columns` are cut where they are copied."""
-    return (columns + tiles[0] * tiles[1] - 1) // (tiles[0] * tiles[1])
-
-
-@inline
-def _edges(columns, count, lanes):
-    """Where each of `count` panels begins, and the last ends, in whole vectors.
-
-    All have nearly as many: a panel of a single one, left over, would run at little more than half the speed
-    of the others.
-    """
-    vectors = whole_vectors(columns, lanes) // lanes
-    edges = np.empty(count + 1, np.int64)
-    for p in range(count + 1):
-        edges[p] = p * vectors // count * lanes
-    return edges
-
-
-@inline
-def _pack(p, end, edges, b, first, depth, packed):
-    """Copy the columns of panels ``p ... end`` of `depth` terms of `b`, from `first` on: panel after panel,
-    each term in whole vectors."""
-    for k in range(depth):
-        for panel in range(p, end):
-            j, columns = edges[panel], min(edges[panel + 1], b.shape[1]) - edges[panel]
-            at = j * depth + k * (edges[panel + 1] - j)
-            copy(b[first + k, j : j + columns], packed[at : at + columns])
-
-
-@inline
-def _pack_panel(p, edges, b, packed):
-    _pack(p, p + 1, edges, b, 0, b.shape[0], packed)
-
-
-@inline
-def _far(a):
-    """Whether A comes from memory."""
-    return a.size * a.itemsize > _FAR
-
-
-@inline
-def _packing(a, rows, transposed, tiles, b):
-    """What of B is copied into panels: nothing, all of it beforehand, or in each task the block at hand.
-
-    All of it from fewer rows on where A comes from memory.
-    """
-    row = b.shape[1] * b.itemsize
-    many = _PACK_FAR if _far(a) and row <= _NARROW else _PACK_WIDE
-    if b.size * b.itemsize >= _LARGE and (row % LINE != 0 or b.ctypes.data % LINE != 0):
-        if row <= _NARROW and (transposed or rows < many):
-            return _BLOCKWISE if rows >= _PACK_NARROW else _NOTHING
-        if rows >= many:
-            return _ALL
-    crowded = row % _APART == 0 and _panels(b.shape[1], tiles) > 1
-    return _ALL if crowded and rows >= _PACK_CROWDED else _NOTHING
 
 
 @inline
 def _blocks(a, transposed):
     """(terms, rows): the reduction's block, and the most rows of C in a task (0: no matter)."""
-    if not _far(a):
+    if not far(a):
         return _DEPTH, 0
     return (_DEEPER, _COLUMNS_FAR) if transposed else (_DEEPEST, _ROWS_FAR)
+
+
+@inline
+def _asks(a, transposed):
+    """Whether a tile asks for the next block of A, and of B."""
+    return transposed and far(a)
+
+
+@inline
+def _turns(a, transposed, block):
+    """The terms of a block where a task has `block` rows of C, as (turns, terms in each): one turn, or where
+    a tile asks, one for each row of the next block, and a term for each cache line of it."""
+    most, _ = _blocks(a, transposed)
+    lines = block * a.itemsize // LINE + 2  # of a row, wherever it begins
+    return (most // lines, lines) if _asks(a, transposed) else (1, most)
 
 
 @inline
@@ -133,7 +93,7 @@ def _copies(a, transposed, tiles, b):
     tile needs the rest of these lines.
     """
     narrow = tiles[0] * a.itemsize < LINE
-    return transposed and _far(a) and (narrow or _panels(b.shape[1], tiles) > _COPIED_PANELS)
+    return transposed and far(a) and (narrow or count_of_panels(b.shape[1], tiles) > _COPIED_PANELS)
 
 
 @inline
@@ -143,14 +103,14 @@ def _parts(rows, terms, b):
     The parts of C are written and read once more, which must be little beside what is spared of B: the more
     rows, the fewer parts.
     """
-    if b.size * b.itemsize < _LARGE or terms < 4 * rows:
+    if b.size * b.itemsize < LARGE or terms < 4 * rows:
         return 1
     most = 4 if terms < 2048 else 8
     return most if rows <= 256 else max(2, min(most, 1280 // rows))
 
 
 @inline
-def _rows_task(t, block, tiles, a, transposed, b, packing, edges, packed, bias, c, sums, code):
+def _rows_task(t, block, tiles, a, transposed, b, how, edges, packed, bias, c, sums, code):
     # sums: (parts, M, N), or nothing where the one part is C itself
     size = a.itemsize
     (M, N), K = c.shape, b.shape[0]
@@ -162,18 +122,15 @@ def _rows_task(t, block, tiles, a, transposed, b, packing, edges, packed, bias, 
     bias_at = bias.ctypes.data if bias.size and not len(sums) else 0
     count = edges.size - 1
     stride, a_k = (1, M) if transposed else (K, 1)
-    most, _ = _blocks(a, transposed)
-    asking = transposed and _far(a)
-    lines = block * size // LINE + 2  # of a row of A, wherever it begins; as many terms ask for it
-    turns = most // lines
-    most = turns * lines if asking else most
+    turns, lines = _turns(a, transposed, block)
+    most = turns * lines
     # Rows an odd number of cache lines apart fall into all of the cache's sets
     wide = (block + 31) // 32 * 32 + LINE // size
     copying = _copies(a, transposed, tiles, b)
     near = on_a_line(most * wide if copying else 0, a).reshape(most if copying else 0, wide)
     a_k = wide if copying else a_k
     table = stride * np.arange(rows)
-    block_of_b = on_a_line(most * edges[count] if packing == _BLOCKWISE else 0, a)
+    block_of_b = on_a_line(most * edges[count] if how == BLOCKWISE else 0, a)
     offsets = lines * a_k * np.arange(turns)
     for k in range(begin, max(end, begin + 1), most):
         depth = min(most, end - k)
@@ -183,24 +140,27 @@ def _rows_task(t, block, tiles, a, transposed, b, packing, edges, packed, bias, 
             for i in range(depth):
                 copy(a[k + i, first : first + rows], near[i, :rows])
             A = near.ctypes.data
-        if packing == _BLOCKWISE:
-            _pack(0, count, edges, b, k, depth, block_of_b)
-        coming = min(most, end - k - depth) if asking else 0
+        panels_at = packed.ctypes.data + k * edges[count] * size
+        if how == BLOCKWISE:
+            panels_at = block_of_b.ctypes.data
+            pack(edges, b, k, depth, 0, depth, block_of_b)
+        coming = min(most, end - k - depth) if _asks(a, transposed) else 0
         relu = code == RELU and k + depth >= K and not len(sums)
         for p in range(count):
             j, columns = edges[p], min(edges[p + 1], N) - edges[p]
             B, b_k = b.ctypes.data + k * b.shape[1] * size, b.shape[1]
-            if packing != _NOTHING:
-                b_k = edges[p + 1] - j
-                at = j * depth if packing == _BLOCKWISE else j * K + k * b_k
-                B = (block_of_b if packing == _BLOCKWISE else packed).ctypes.data + at * size
+            if how != IN_PLACE:
+                B, b_k = panels_at + j * depth * size, edges[p + 1] - j
             bias_here = bias_at + j * size if bias_at and k == 0 else 0
             needed = NOTHING
             if p == 0 and coming:
                 needed = A_next, M * size, A_next + coming * M * size
-            elif p == 1 and coming and packing == _BLOCKWISE:
-                B_next = b.ctypes.data + (k + depth) * b.shape[1] * size
-                needed = B_next, lines * LINE, B_next + coming * b.shape[1] * size
+            elif p == 1 and coming and how != IN_PLACE:
+                of_b, row = packed.ctypes.data, edges[count]
+                if how == BLOCKWISE:
+                    of_b, row = b.ctypes.data, b.shape[1]
+                B_next = of_b + (k + depth) * row * size
+                needed = B_next, lines * LINE, B_next + coming * row * size
             S, terms = (turns, lines) if needed[0] else (1, depth)
             multiply(tiles, out + (first * N + j) * size, N, A, table, a_k, offsets, S, terms, B, b_k,
                      bias_here, rows, columns, 1 if k > begin else 0, relu, size, needed)  # fmt: skip
@@ -224,30 +184,34 @@ def _add_task(t, bias, c, sums, code):
 
 
 @jit
-def _product(pool, tiles, a, transposed, b, bias, c, code, sums_of_b):
+def _product(pool, tiles, a, transposed, b, bias, c, code, sums_of_b, room):
     """``c = A b + bias``, A being `a` or its transpose, then the activation of that code; and the sums of the
-    columns of `b`, as many as `sums_of_b` has room for. Rows of `b` may be longer than those of `c`.
+    columns of `b`, as many as `sums_of_b` has room for. Rows of `b` may be longer than those of `c`. `room`:
+    for a copy of `b` in whole vectors, or empty.
 
     One kernel for all three products, that it is compiled once."""
     (M, N), K = c.shape, b.shape[0]
-    packing = _packing(a, M, transposed, tiles, b)
-    edges = _edges(N, 1 if packing == _NOTHING else _panels(N, tiles), tiles[0])
-    packed = on_a_line(K * edges[-1] if packing == _ALL else 0, b)
-    if packing == _ALL:
-        parallel_for(pool, edges.size - 1, _pack_panel, (edges, b, packed))
+    how = packing(a, M, transposed, tiles, b, room.size > 0)
+    edges = edges_of_panels(N, 1 if how == IN_PLACE else count_of_panels(N, tiles), tiles[0])
     parts = _parts(M, K, b)
     sums = np.empty((parts if parts > 1 else 0, M, N), a.dtype)
-    # Each task reads all of B, or of its part: with many rows, few tall blocks
+    # Each task reads all of B, or of its part: with many rows, few tall blocks, as many for each thread
     _, tallest = _blocks(a, transposed)
     tallest = tallest or max(_LOWEST, min(_TALLEST, _BLOCK // max(N * a.itemsize, 1)))
     tasks = share_out(pool, M, 2.0 * M * b.size, _FLOPS, 8 if M <= 2 * _LOWEST else 2)
-    blocks = max((tasks + parts - 1) // parts, M // tallest)
+    threads = max(1, share_out(pool, M, 2.0 * M * b.size, _FLOPS, 1))
+    blocks = max((tasks + parts - 1) // parts, (M // tallest + threads - 1) // threads * threads)
     block = (M + blocks - 1) // max(blocks, 1)
-    arguments = (block, tiles, a, transposed, b, packing, edges, packed, bias, c, sums, code)
+    turns, lines = _turns(a, transposed, block)
+    packed = room if how == WHOLE and room.size else on_a_line(K * edges[-1] if how == WHOLE else 0, b)
+    summed = b
+    if how == WHOLE:
+        summed = pack_all(pool, parts, turns * lines, edges, b, packed, sums_of_b.size > 0)
+    arguments = (block, tiles, a, transposed, b, how, edges, packed, bias, c, sums, code)
     parallel_for(pool, parts * ((M + block - 1) // max(block, 1)), _rows_task, arguments)
     if parts > 1:
         parallel_for(pool, (M + _ADDED_ROWS - 1) // _ADDED_ROWS, _add_task, (bias, c, sums, code))
-    column_sums(b, sums_of_b)
+    column_sums(summed, sums_of_b)
 
 
 @inline
@@ -269,15 +233,26 @@ def _turned(weight):
     return aligned((N, (-(-K // line) | 1) * line), weight.dtype)
 
 
+def _room(x, grad):
+    """Memory for a copy of `grad` in panels, where the product X' dY has use for one.
+
+    The C library would give as large a block back to the system each time.
+    """
+    (K, N), M, width = grad.shape, x.shape[1], lanes(grad.itemsize)
+    many = M >= 2 * _COLUMNS_FAR and x.nbytes > FAR and grad.nbytes >= LARGE
+    return empty((K * whole_vectors.py_func(N, width),), grad.dtype) if many else none(grad.dtype)
+
+
 def linear(x, weight, bias, activation):
     x, weight = plain(x), plain(weight)
     out = empty((x.shape[0], weight.shape[1]), x.dtype)
-    bias = none(x.dtype) if bias is None else plain(bias)
+    nothing = none(x.dtype)
+    bias = nothing if bias is None else plain(bias)
     code = code_of(activation, x.itemsize)
     if _linear_narrow.pays(*x.shape, weight.shape[1]):
         _linear_narrow.forward(x, weight, bias, out, code)
     else:
-        _product(pool(), panels(x.itemsize), x, False, weight, bias, out, code, none(x.dtype))
+        _product(pool(), panels(x.itemsize), x, False, weight, bias, out, code, nothing, nothing)
     return out
 
 
@@ -286,15 +261,16 @@ def linear_backward(grad, x, weight, input_grad, out=None):
     grad_weight, grad_bias = out or (np.empty(weight.shape, x.dtype), np.empty(weight.shape[1], x.dtype))
     dense = grad_weight if grad_weight.flags.carray else np.empty(weight.shape, x.dtype)
     sums = grad_bias if grad_bias.flags.carray else np.empty(grad_bias.shape, x.dtype)
+    nothing = none(x.dtype)
     if _linear_narrow.pays(*x.shape, weight.shape[1]):
         _linear_narrow.backward(x, grad, dense, sums)
     else:
-        _product(pool(), panels(x.itemsize), x, True, grad, none(x.dtype), dense, 0, sums)
+        _product(pool(), panels(x.itemsize), x, True, grad, nothing, dense, 0, sums, _room(x, grad))
     grad_x = None
     if input_grad:
-        grad_x, turned, nothing = empty(x.shape, x.dtype), _turned(weight), none(x.dtype)
+        grad_x, turned = empty(x.shape, x.dtype), _turned(weight)
         _turn(pool(), weight, turned)
-        _product(pool(), panels(x.itemsize), grad, False, turned, nothing, grad_x, 0, nothing)
+        _product(pool(), panels(x.itemsize), grad, False, turned, nothing, grad_x, 0, nothing, nothing)
     if dense is not grad_weight:
         grad_weight[:] = dense
     if sums is not grad_bias:
