@@ -11,7 +11,7 @@ import numpy as np
 
 from fastnn.kernels.cpu import step
 from fastnn.kernels.cpu._jit import EXACT, jit
-from fastnn.kernels.cpu._rows import add_columns, group_of, make_minus, make_softmax
+from fastnn.kernels.cpu._rows import add_columns, group_of, make_minus, make_peaks, make_softmax
 from fastnn.kernels.cpu._turn import turn_part
 from fastnn.kernels.cpu._windows import passes
 from fastnn.kernels.cpu.tile import NOTHING, PROTOTYPE, panels
@@ -97,6 +97,7 @@ def draw_turn(d: Draw) -> Drawn:
 def rows_runner(itemsize, vectors):
     """The kernel for a group of rows of so many vectors: ``softmax(x)``, ``log softmax(x)`` and each row's
     maximum and the sum of its powers. `x` and both results have room for whole vectors."""
+    find_peaks = make_peaks(itemsize, vectors)
     softmax = make_softmax(itemsize, vectors, store=True)
     sums = make_softmax(itemsize, vectors, store=False)
     minus = make_minus(itemsize, vectors)
@@ -104,8 +105,8 @@ def rows_runner(itemsize, vectors):
     @partial(jit, fastmath=EXACT, variant=f"{lanes_of(itemsize)} lanes, {vectors} vectors")
     def run_rows(x, columns, out, logs, peaks, totals):
         scale, source, peak, total = x.dtype.type(1), x.ctypes.data, peaks.ctypes.data, totals.ctypes.data
+        find_peaks(scale, source, columns, peak)
         sums(scale, source, columns, peak, total, 0)
-        peaks[:] -= 1
         softmax(scale, source, columns, peak, total, out.ctypes.data)
         logarithms = np.log(totals)
         minus(scale, source, columns, peak, logarithms.ctypes.data, logs.ctypes.data)

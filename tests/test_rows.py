@@ -50,6 +50,18 @@ def test_every_row_meets_its_own_maximum_and_sum_and_nothing_beside_is_written(d
 
 
 @pytest.mark.parametrize("dtype", parity.DTYPES)
+def test_the_powers_of_a_row_are_within_two_and_a_half_ulp_of_each_other_s_ratio(dtype: Any) -> None:
+    """Beside the largest number, whose power is one: the power's own rounding, and those of two shares."""
+    columns, height = longest(np.dtype(dtype).itemsize), room_for_rows(dtype, 1)[1]
+    x = np.concatenate([np.linspace(-1, 0, 24 * height), np.linspace(-80, -1, 38 * height)]).astype(dtype)
+    x.resize(-(-x.size // (height * (columns - 1))), height, columns - 1)
+    for rows in x:
+        shares = group(np.concatenate([np.zeros((height, 1), dtype), rows], 1))[0].astype(np.longdouble)
+        ratio = shares[:, 1:] / shares[:, :1] / np.exp(rows.astype(np.longdouble)) - 1
+        assert np.abs(ratio).max() <= 2.5 * np.finfo(dtype).eps
+
+
+@pytest.mark.parametrize("dtype", parity.DTYPES)
 def test_a_rows_results_do_not_depend_on_which_row_it_is(dtype: Any) -> None:
     width = lanes(np.dtype(dtype).itemsize)
     for columns in (width, 2 * width - 1):

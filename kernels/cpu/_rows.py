@@ -9,7 +9,8 @@ each. Vectors of two rows exchange halves and are combined to one that has both 
     b0 b1 b2 b3   d0 d1 d2 d3      b0+b2 b1+b3 d0+d2 d1+d3
 
 A group has as many rows as a vector has lanes, but eight at most: few enough for a processor to see the next
-group's instructions while this one's maxima and sums are waited for.
+group's instructions while this one's sums are waited for. If maxima were waited for as well it would not:
+they are found a group ahead (:func:`make_peaks`).
 
 A row is read and written in whole vectors, which reach into the row behind. What is read there is left out of
 the row's maximum and sum; what is written there is written anew with that row. Who calls a group must be
@@ -29,9 +30,9 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from . import _math
 from ._each import SIDE_BY_SIDE
 from ._jit import inline
+from ._powers import RAISED, raised_powers
 from ._turn import size_of
 from ._vectors import LINE, Vectors, i64, prefetch
 from .tile import lanes
@@ -39,19 +40,6 @@ from .tile import lanes
 _MOST = 8  # rows of a group, and vectors of a row
 _AHEAD = 32  # rows
 _ROWS, _SUMS = 64, 4  # whose columns are added at a time, and in how many sums
-
-# of e^x = 2^n e^r as in _math.py: what rounds x / ln 2 to n, ln 2 in two parts, the bits of a fraction; and
-# e^r as a polynomial, its last term first
-_CONSTANTS: dict[int, tuple[Any, ...]] = {
-    4: (_math._log2e4, _math._round4, _math._high4, _math._low4, 23),
-    8: (_math._log2e8, _math._round8, _math._high8, _math._low8, 52),
-}
-_TERMS: dict[int, tuple[Any, ...]] = {
-    4: (_math.a6, _math.a5, _math.a4, _math.a3, _math.a2, 1, 1),
-    8: (*reversed(_math._c8[2:]), 1, 1),
-}
-# e^x of no x is less than this one's, and n + this is no less than the exponents of ordinary numbers
-_LEAST, _RAISED = {4: -118, 8: -746}, {4: 48, 8: 64}
 
 
 def group_of(size: int) -> int:
@@ -62,28 +50,6 @@ def group_of(size: int) -> int:
 def longest(size: int) -> int:
     """How many columns a short row has at most."""
     return _MOST * lanes(size)
-
-
-def _raised_powers(builder: ir.IRBuilder, vectors: Vectors, size: int, xs: list[Any]) -> list[Any]:
-    """2^`_RAISED` e^x for each x <= 0, or NaN: one step of all, then the next, as ``_each.py`` says."""
-    log2e, rounds, high, low, fraction = _CONSTANTS[size]
-    raised, least = vectors.constant(rounds + _RAISED[size]), vectors.constant(_LEAST[size])
-    minus_high, minus_low = vectors.constant(-high), vectors.constant(-low)
-    # false for NaN, which therefore stays
-    xs = [builder.select(builder.fcmp_ordered("<", x, least), least, x) for x in xs]
-    ts = [vectors.fmuladd(x, vectors.constant(log2e), raised) for x in xs]
-    ns = [builder.fsub(t, raised) for t in ts]
-    rs = [vectors.fmuladd(n, minus_high, x) for n, x in zip(ns, xs, strict=True)]
-    rs = [vectors.fmuladd(n, minus_low, r) for n, r in zip(ns, rs, strict=True)]
-    last, *rest = map(vectors.constant, _TERMS[size])
-    powers = [last] * len(xs)
-    for term in rest:
-        powers = [vectors.fmuladd(power, r, term) for power, r in zip(powers, rs, strict=True)]
-    bits = ir.VectorType(ir.IntType(8 * size), lanes(size))
-    shift = ir.Constant(bits, [bits.element(fraction)] * bits.count)
-    exponents = [builder.shl(builder.bitcast(t, bits), shift) for t in ts]
-    scaled = [builder.add(builder.bitcast(p, bits), e) for p, e in zip(powers, exponents, strict=True)]
-    return [builder.bitcast(value, vectors.vector) for value in scaled]
 
 
 def _larger(builder: ir.IRBuilder, a: Any, b: Any) -> Any:
@@ -133,25 +99,55 @@ class _Group:
             [functools.reduce(join, parts[:-1], end) for parts, end in zip(rows, ends, strict=True)], combine
         )
 
-    def with_numbers(self, rows: list[list[Any]], numbers: Any, combine: Any) -> list[list[Any]]:
-        """Each row combined with its number."""
-        spread = [self._vectors.lane(numbers, row) for row in self._rows]
-        return [[combine(part, n) for part in parts] for parts, n in zip(rows, spread, strict=True)]
+    def spread(self, numbers: Any) -> list[Any]:
+        """The number of each row in all lanes."""
+        return [self._vectors.lane(numbers, row) for row in self._rows]
+
+    def spread_from(self, memory: Any) -> list[Any]:
+        """The same out of memory, which takes no shuffles."""
+        return [
+            self._vectors.splat(self._builder.load(self._builder.gep(memory, [i64(row)])))
+            for row in self._rows
+        ]
 
     def powers(self, rows: list[list[Any]]) -> list[list[Any]]:
         parts, powers, count = [part for row in rows for part in row], [], len(self._starts)
         for i in range(0, len(parts), SIDE_BY_SIDE):
             some = parts[i : i + SIDE_BY_SIDE]
-            powers += _raised_powers(self._builder, self._vectors, self._size, some)
+            powers += raised_powers(self._builder, self._vectors, self._size, some)
         return [powers[i : i + count] for i in range(0, len(powers), count)]
 
 
-def make_softmax(size: int, count: int, *, store: bool) -> Any:
-    """The intrinsic (scale, x, columns, peaks, totals, out) for a group of rows of `count` vectors of floats
-    of `size` bytes. All but the first and the third argument are addresses.
+def _with(rows: list[list[Any]], numbers: list[Any], combine: Any) -> list[list[Any]]:
+    """Each row combined with its number."""
+    return [[combine(part, n) for part in parts] for parts, n in zip(rows, numbers, strict=True)]
 
-    Each row's maximum goes to `peaks`, the sum of ``exp(x - maximum)`` to `totals`, and if it is to `store`,
-    ``scale * softmax(x)`` to `out`. A NaN does not win the maximum; sum and results are NaN with it.
+
+def make_peaks(size: int, count: int) -> Any:
+    """The intrinsic (real, x, columns, peaks) for each row's maximum, of a group of rows of `count` vectors
+    of floats of `size` bytes. `x` and `peaks` are addresses. A NaN does not win."""
+
+    @intrinsic
+    def peaks(typingctx, real, x, columns, peaks):
+        def emit(context, builder: ir.IRBuilder, signature, args):
+            _, x, columns, peaks = args
+            group = _Group(builder, size, count, columns)
+            x, peaks = map(group.address, (x, peaks))
+            group.ask(x)
+            group.numbers.store(group.folded(group.load(x), _larger, -math.inf), peaks)
+            return context.get_dummy_value()
+
+        return types.void(real, *[types.int64] * 3), emit
+
+    return peaks
+
+
+def make_softmax(size: int, count: int, *, store: bool) -> Any:
+    """The intrinsic (scale, x, columns, peaks, totals, out) for the same group, with each row's maximum at
+    `peaks`. All but the first and the third argument are addresses.
+
+    The sum of ``exp(x - maximum)`` goes to `totals`, and if it is to `store`, ``scale * softmax(x)`` to
+    `out`. With a NaN in a row its sum and results are NaN.
     """
 
     @intrinsic
@@ -161,17 +157,13 @@ def make_softmax(size: int, count: int, *, store: bool) -> Any:
             group = _Group(builder, size, count, columns)
             numbers = group.numbers
             x, peaks, totals, out = map(group.address, (x, peaks, totals, out))
-            group.ask(x)
-            rows = group.load(x)
-            peak = group.folded(rows, _larger, -math.inf)
-            numbers.store(peak, peaks)
-            rows = group.powers(group.with_numbers(rows, peak, builder.fsub))
+            rows = group.powers(_with(group.load(x), group.spread_from(peaks), builder.fsub))
             total = group.folded(rows, ir.IRBuilder.fadd, 0)
-            lowered = numbers.constant(2.0 ** -_RAISED[size])
+            lowered = numbers.constant(2.0 ** -RAISED[size])
             numbers.store(builder.fmul(total, lowered), totals)
             if store:
                 factor = builder.fdiv(numbers.splat(scale), total)
-                group.store(group.with_numbers(rows, factor, builder.fmul), out)
+                group.store(_with(rows, group.spread(factor), builder.fmul), out)
             return context.get_dummy_value()
 
         return types.void(scale, *[types.int64] * 5), emit
@@ -191,7 +183,7 @@ def make_minus(size: int, count: int) -> Any:
             x, peaks, logs, out = map(group.address, (x, peaks, logs, out))
             rows = group.load(x)
             for numbers in (peaks, logs):
-                rows = group.with_numbers(rows, group.numbers.load(numbers), builder.fsub)
+                rows = _with(rows, group.spread(group.numbers.load(numbers)), builder.fsub)
             group.store(rows, out)
             return context.get_dummy_value()
 

@@ -14,7 +14,7 @@ from ._each import each
 from ._jit import EXACT, inline, jit, wide_vectors
 from ._math import exp, exp_nonpositive, like, log
 from ._memory import copy, empty_like, on_a_line, plain, whole_vectors
-from ._rows import group_of, longest, make_minus, make_softmax
+from ._rows import group_of, longest, make_minus, make_peaks, make_softmax
 from ._turn import lanes_of
 from .threads import parallel_for, pool
 from .tile import lanes
@@ -42,9 +42,15 @@ def log_share(x, peak, log_total):
     return (x - peak) - log_total
 
 
-def _make_in_groups(itemsize, count, group):
+@inline
+def _nothing_ahead(scale, x, columns, peaks):
+    pass
+
+
+def _make_in_groups(itemsize, count, group, ahead=_nothing_ahead):
     """A function that has `group`, an intrinsic of ``_rows.py`` for rows of `count` vectors, do its work on
-    all rows of `x`. Where vectors would reach beyond the last row, it works on copies."""
+    all rows of `x`, and before it `ahead` what can be done for the next. Where vectors would reach beyond the
+    last row, they work on copies."""
     width, height = lanes(itemsize), group_of(itemsize)
 
     @inline(fastmath=EXACT)  # which emitted code takes over from who calls it
@@ -52,14 +58,19 @@ def _make_in_groups(itemsize, count, group):
         (rows, columns), values, results = x.shape, x.reshape(-1), out.reshape(-1)
         reach = (height - 1) * columns + count * width
         held = on_a_line(reach, x)
-        for row in range(0, rows, height):
+        for row in range(-height, rows, height):
             first, end = row * columns, min((row + height) * columns, values.size)
-            copied = first + reach > values.size
             source, target = values.ctypes.data + first * itemsize, results.ctypes.data + first * itemsize
+            peak, total = peaks.ctypes.data + row * itemsize, totals.ctypes.data + row * itemsize
+            if end + reach <= values.size:
+                ahead(scale, values.ctypes.data + end * itemsize, columns, peak + height * itemsize)
+            if row < 0:
+                continue
+            copied = first + reach > values.size
             if copied:
                 copy(values[first:end], held[: end - first])
                 source = target = held.ctypes.data
-            peak, total = peaks.ctypes.data + row * itemsize, totals.ctypes.data + row * itemsize
+                ahead(scale, source, columns, peak)
             group(scale, source, columns, peak, total, target)
             if copied:
                 copy(held, results[first:end])
@@ -70,7 +81,7 @@ def _make_in_groups(itemsize, count, group):
 def _make_short_rows(itemsize, count, logarithm):
     in_groups = functools.partial(_make_in_groups, itemsize, count)
     if not logarithm:
-        softmax = in_groups(make_softmax(itemsize, count, store=True))
+        softmax = in_groups(make_softmax(itemsize, count, store=True), make_peaks(itemsize, count))
 
         @inline
         def short_rows(x, out, peaks, totals, scale):
@@ -79,7 +90,7 @@ def _make_short_rows(itemsize, count, logarithm):
 
         return short_rows
 
-    sums = in_groups(make_softmax(itemsize, count, store=False))
+    sums = in_groups(make_softmax(itemsize, count, store=False), make_peaks(itemsize, count))
     minus = in_groups(make_minus(itemsize, count))
 
     @inline

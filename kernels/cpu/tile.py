@@ -41,6 +41,7 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import re
 from typing import Any
 
 import llvmlite.binding as llvm
@@ -70,13 +71,15 @@ def _target() -> dict[str, Any]:
     assembly does.
     """
     generator = JITCPUCodegen("fastnn.probe")
-    vector = ir.VectorType(ir.FloatType(), 16)
+    vector, integers = (ir.VectorType(kind, 16) for kind in (ir.FloatType(), ir.IntType(32)))
     module = ir.Module()
-    function = ir.Function(module, ir.FunctionType(ir.VoidType(), [vector.as_pointer()] * 3), "probe")
+    pointers = [vector.as_pointer()] * 3 + [integers.as_pointer()] * 2
+    function = ir.Function(module, ir.FunctionType(ir.VoidType(), pointers), "probe")
     builder = ir.IRBuilder(function.append_basic_block())
     fmuladd = ir.Function(module, ir.FunctionType(vector, [vector] * 3), "llvm.fmuladd.v16f32")
-    a, b, c = (builder.load(p) for p in function.args)
+    a, b, c, i, j = (builder.load(p) for p in function.args)
     builder.store(builder.call(fmuladd, [a, b, c]), function.args[0])
+    builder.store(builder.add(i, j), function.args[3])
     builder.ret_void()
     module.triple = llvm.get_process_triple()
     parsed = llvm.parse_assembly(str(module))
@@ -92,6 +95,7 @@ def _target() -> dict[str, Any]:
         "registers": registers,
         "fma": "fmadd" in text or "fmla" in text,
         "cheap_masks": width == 64,
+        "wide_integers": re.search(r"vpaddd.*[yz]mm", text) is not None,
     }
 
 
@@ -122,6 +126,11 @@ def lanes(itemsize: int) -> int:
 def widest() -> bool:
     """Whether vectors have 512 bits: these can be compressed, and numbers looked up in them."""
     return bool(_target()["width"] == LINE)
+
+
+def wide_integers() -> bool:
+    """Whether integers have vectors of 256 bits at least."""
+    return bool(_target()["wide_integers"])
 
 
 def registers() -> int:
