@@ -103,6 +103,7 @@ def ways_of_products() -> set[tuple[int, bool, bool, bool, bool]]:
     ways = set()
     helpers = {name: f.py_func for name, f in vars(linear).items() if hasattr(f, "py_func")}
     packing, far, copies, parts = (helpers[name] for name in ("packing", "far", "_copies", "_parts"))
+    packers = {name: helpers[name] for name in ("far", "count_of_panels")}
     for name in ("linear, large", "linear_backward, large"):
         for i in range(COUNTS[name]):
             for dtype in (np.float32, np.float64):
@@ -116,7 +117,6 @@ def ways_of_products() -> set[tuple[int, bool, bool, bool, bool]]:
                 for a, transposed, b in products:
                     rows, tiles = a.shape[1 if transposed else 0], tile.panels(b.itemsize)
                     roomy = transposed and linear._room(a, b).size > 0
-                    packers = {name: helpers[name] for name in ("far", "count_of_panels")}
                     # they call each other
                     with patch.multiple(linear, **helpers), patch.multiple(_packing, **packers):
                         packed = packing(a, rows, transposed, tiles, b, roomy)

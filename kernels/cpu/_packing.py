@@ -23,7 +23,7 @@ from .threads import parallel_for
 
 IN_PLACE, WHOLE, BLOCKWISE = 0, 1, 2
 LARGE = 1 << 17  # bytes of B, from which on it matters how it is read
-FAR = 1 << 21  # bytes of A, from which on it comes from memory
+_FAR = 1 << 21  # bytes of A, from which on it comes from memory
 _APART = 1024  # rows of B a multiple of so many bytes apart fall into few cache sets
 _NARROW = 1024  # bytes of a row of B up to which a block of it stays in the L2 cache
 _CROWDED, _SOME, _WIDE = 96, 256, 768  # rows of C, from which on copying such a B pays
@@ -34,7 +34,7 @@ _PIECES = 4  # of a block of terms that tasks copy
 @inline
 def far(a):
     """Whether A comes from memory."""
-    return a.size * a.itemsize > FAR
+    return a.size * a.itemsize > _FAR
 
 
 @inline

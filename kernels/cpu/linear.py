@@ -30,7 +30,6 @@ from ._math import like
 from ._memory import aligned, copy, empty, on_a_line, plain, turn_images, whole_vectors
 from ._packing import (
     BLOCKWISE,
-    FAR,
     IN_PLACE,
     LARGE,
     WHOLE,
@@ -93,7 +92,7 @@ def _copies(a, transposed, tiles, b):
     tile needs the rest of these lines.
     """
     narrow = tiles[0] * a.itemsize < LINE
-    return transposed and far(a) and (narrow or count_of_panels(b.shape[1], tiles) > _COPIED_PANELS)
+    return _asks(a, transposed) and (narrow or count_of_panels(b.shape[1], tiles) > _COPIED_PANELS)
 
 
 @inline
@@ -198,8 +197,9 @@ def _product(pool, tiles, a, transposed, b, bias, c, code, sums_of_b, room):
     # Each task reads all of B, or of its part: with many rows, few tall blocks, as many for each thread
     _, tallest = _blocks(a, transposed)
     tallest = tallest or max(_LOWEST, min(_TALLEST, _BLOCK // max(N * a.itemsize, 1)))
-    tasks = share_out(pool, M, 2.0 * M * b.size, _FLOPS, 8 if M <= 2 * _LOWEST else 2)
-    threads = max(1, share_out(pool, M, 2.0 * M * b.size, _FLOPS, 1))
+    work = 2.0 * M * b.size
+    tasks = share_out(pool, M, work, _FLOPS, 8 if M <= 2 * _LOWEST else 2)
+    threads = max(1, share_out(pool, M, work, _FLOPS, 1))
     blocks = max((tasks + parts - 1) // parts, (M // tallest + threads - 1) // threads * threads)
     block = (M + blocks - 1) // max(blocks, 1)
     turns, lines = _turns(a, transposed, block)
@@ -239,7 +239,7 @@ def _room(x, grad):
     The C library would give as large a block back to the system each time.
     """
     (K, N), M, width = grad.shape, x.shape[1], lanes(grad.itemsize)
-    many = M >= 2 * _COLUMNS_FAR and x.nbytes > FAR and grad.nbytes >= LARGE
+    many = M >= 2 * _COLUMNS_FAR and far.py_func(x) and grad.nbytes >= LARGE
     return empty((K * whole_vectors.py_func(N, width),), grad.dtype) if many else none(grad.dtype)
 
 
