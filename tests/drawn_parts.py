@@ -11,7 +11,16 @@ import numpy as np
 
 from fastnn.kernels.cpu import step
 from fastnn.kernels.cpu._jit import EXACT, jit
-from fastnn.kernels.cpu._rows import add_columns, group_of, make_minus, make_peaks, make_softmax
+from fastnn.kernels.cpu._rows import (
+    KINDS,
+    LABELS,
+    TOTALS,
+    add_columns,
+    group_of,
+    make_minus,
+    make_peaks,
+    make_softmax,
+)
 from fastnn.kernels.cpu._turn import turn_part
 from fastnn.kernels.cpu._windows import passes
 from fastnn.kernels.cpu.tile import NOTHING, PROTOTYPE, panels
@@ -95,40 +104,51 @@ def draw_turn(d: Draw) -> Drawn:
 
 @cache
 def rows_runner(itemsize, vectors):
-    """The kernel for a group of rows of so many vectors: ``softmax(x)``, ``log softmax(x)`` and each row's
-    maximum and the sum of its powers. `x` and both results have room for whole vectors."""
+    """The kernel for a group of rows of so many vectors: ``softmax(x)``, the same less one at the label, and
+    ``log softmax(x)``; the numbers of each row before and `after` the gradient. `x` and the results have room
+    for whole vectors, `taken` for a row's lanes before and behind its middle."""
     find_peaks = make_peaks(itemsize, vectors)
-    softmax = make_softmax(itemsize, vectors, store=True)
-    sums = make_softmax(itemsize, vectors, store=False)
+    softmax, gradient, sums = (
+        make_softmax(itemsize, vectors, result) for result in ("shares", "gradient", "sums")
+    )
+    middle, integer = vectors * lanes_of(itemsize) - 1, np.int32 if itemsize == 4 else np.int64
     minus = make_minus(itemsize, vectors)
 
     @partial(jit, fastmath=EXACT, variant=f"{lanes_of(itemsize)} lanes, {vectors} vectors")
-    def run_rows(x, columns, out, logs, peaks, totals):
-        scale, source, peak, total = x.dtype.type(1), x.ctypes.data, peaks.ctypes.data, totals.ctypes.data
-        find_peaks(scale, source, columns, peak)
-        sums(scale, source, columns, peak, total, 0)
-        softmax(scale, source, columns, peak, total, out.ctypes.data)
-        logarithms = np.log(totals)
-        minus(scale, source, columns, peak, logarithms.ctypes.data, logs.ctypes.data)
+    def run_rows(x, columns, out, grad, logs, labels, numbers, after, taken):
+        scale, source, at, last = x.dtype.type(1), x.ctypes.data, numbers.ctypes.data, after.ctypes.data
+        apart = numbers.shape[1] * itemsize
+        numbers[LABELS].view(integer)[:] = labels
+        find_peaks(scale, source, columns, at)
+        sums(scale, source, columns, at, apart, 0, 0)
+        softmax(scale, source, columns, at, apart, 0, out.ctypes.data)
+        after[:] = numbers
+        after[TOTALS] = np.log(numbers[TOTALS])
+        minus(scale, source, columns, last, apart, 0, logs.ctypes.data)
+        taken[:] = 0
+        taken[middle] = -scale
+        gradient(scale, source, columns, last, apart, taken.ctypes.data + middle * itemsize, grad.ctypes.data)
         return out
 
     return run_rows
 
 
 def room_for_rows(dtype, columns):
-    """The kernel for a group of rows of so many columns, how many rows that are, and how many floats their
-    vectors reach."""
+    """The kernel for a group of rows of so many columns, how many rows that are, how many floats their
+    vectors reach, and for how many `taken` has room."""
     size = dtype().itemsize
-    vectors = -(-columns // lanes_of(size))
-    rows = group_of(size)
-    return rows_runner(size, vectors), rows, (rows - 1) * columns + vectors * lanes_of(size)
+    vectors, rows = -(-columns // lanes_of(size)), group_of(size)
+    lanes = vectors * lanes_of(size)
+    return rows_runner(size, vectors), rows, (rows - 1) * columns + lanes, 2 * lanes - 1
 
 
 def draw_rows(d: Draw) -> Drawn:
     columns = d.whole(1, 40)
-    run, rows, reach = room_for_rows(d.dtype, columns)
-    results = (np.empty(count, d.dtype) for count in (reach, reach, rows, rows))
-    return run, (d.rng.uniform(0.1, 1, reach).astype(d.dtype), columns, *results)
+    run, rows, reach, more = room_for_rows(d.dtype, columns)
+    out, grad, logs = (np.empty(reach, d.dtype) for _ in range(3))
+    numbers, after = (np.empty((len(KINDS), rows), d.dtype) for _ in range(2))
+    x, labels = d.rng.uniform(0.1, 1, reach).astype(d.dtype), d.rng.integers(0, columns, rows)
+    return run, (x, columns, out, grad, logs, labels, numbers, after, np.empty(more, d.dtype))
 
 
 @jit

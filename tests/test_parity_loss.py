@@ -98,6 +98,20 @@ def test_cross_entropies_are_exact_for_logits_far_past_the_range_of_exp(dtype: A
     np.testing.assert_array_equal(grad, [[0, 0], [-1, 1]])
 
 
+@pytest.mark.parametrize("dtype", parity.DTYPES)
+@pytest.mark.parametrize("columns", [1, 10, 16, 300])
+def test_a_label_that_is_none_makes_the_loss_nan_and_is_looked_up_nowhere(columns: int, dtype: Any) -> None:
+    """``F`` refuses it; a kernel meets it where a step is repeated."""
+    logits = parity.floats(0, (37, columns), dtype)
+    labels = np.arange(37) % columns
+    _, expected = cpu.softmax_cross_entropy(logits, labels, 1.0)
+    for stray in (-1, columns, 1 << 30, -(1 << 30), 1 << 62, np.iinfo(np.int64).min, np.iinfo(np.int64).max):
+        value, grad = cpu.softmax_cross_entropy(logits, np.where(np.arange(37) == 20, stray, labels), 1.0)
+        assert np.isnan(value), stray
+        if columns < 300:
+            np.testing.assert_array_equal(np.delete(grad, 20, 0), np.delete(expected, 20, 0))
+
+
 @pytest.mark.parametrize("name", ["softmax_cross_entropy", "sigmoid_cross_entropy", "mse"])
 def test_loss_and_its_gradient_match_torch(name: str) -> None:
     torch = pytest.importorskip("torch")

@@ -230,8 +230,22 @@ def _sigmoid(x):
 
 
 _ln2_4, _ln2_8 = f4(math.log(2)), f8(math.log(2))
-_root4, _root8 = np.int32(0x3F3504F3), np.int64(0x3FE6A09E667F3BCD)  # the bits of sqrt(1/2)
-e3, e5, e7, e9 = (f4(1 / n) for n in range(3, 10, 2))
+_ROOTS = {32: (0x3F3504F3, 23), 64: (0x3FE6A09E667F3BCD, 52)}  # the bits of sqrt(1/2), and of a fraction
+# (log (1 + x) - x) / x^2, to 2^-27 of log (1 + x) for sqrt(1/2) <= 1 + x < sqrt(2): a minimax fit
+m2, m3, m4, m5, m6, m7, m8, m9, m10 = map(
+    f4,
+    (
+        -0.499999883,
+        0.333333257,
+        -0.25001583,
+        0.200019739,
+        -0.166090826,
+        0.141818252,
+        -0.132429879,
+        0.129044331,
+        -0.0762177755,
+    ),
+)
 # (log (1 + x) - x) / x^2, to 2^-27 of log (1 + x) for 0 <= x <= 1: a minimax fit
 l2, l3, l4, l5, l6, l7, l8, l9, l10 = map(
     f4,
@@ -250,21 +264,36 @@ l2, l3, l4, l5, l6, l7, l8, l9, l10 = map(
 d3, d5, d7, d9, d11, d13, d15, d17, d19, d21 = (f8(1 / n) for n in range(3, 22, 2))
 
 
-# log m = 2 artanh s with s = (m - 1) / (m + 1); artanh s = s + s^3/3 + s^5/5 + ...
+@intrinsic
+def _octaves(typingctx, x):
+    """k and m for a normal x > 0: x = 2^k m with m in [sqrt(1/2), sqrt(2)). Numba's own integers would be of
+    64 bits, and half as many in a vector."""
+    result = types.Tuple((types.int32 if x == types.float32 else types.int64, x))
+
+    def emit(context, builder: ir.IRBuilder, signature, args):
+        kind = ir.IntType(x.bitwidth)
+        root, fraction = map(kind, _ROOTS[x.bitwidth])
+        bits = builder.bitcast(args[0], kind)
+        k = builder.ashr(builder.sub(bits, root), fraction)
+        m = builder.bitcast(builder.sub(bits, builder.shl(k, fraction)), args[0].type)
+        return context.make_tuple(builder, result, (k, m))
+
+    return result(x), emit
+
+
 @inline(fastmath=EXACT)
 def _log4(x):
-    """log x for a normal x > 0: x = 2^k m with m in [sqrt(1/2), sqrt(2))."""
-    k = np.int32((_bits_of_float(x) - _root4) >> np.int32(23))
-    m = _float_of_bits(np.int32(_bits_of_float(x) - (k << np.int32(23))))
-    s = (m - _one4) / (m + _one4)
-    t = s * s
-    return f4(k) * _ln2_4 + _two4 * (s + s * t * (e3 + t * (e5 + t * (e7 + t * e9))))
+    """log x for a normal x > 0."""
+    k, m = _octaves(x)
+    f = m - _one4
+    high = m6 + f * (m7 + f * (m8 + f * (m9 + f * m10)))
+    return f4(k) * _ln2_4 + (f + f * f * (m2 + f * (m3 + f * (m4 + f * (m5 + f * high)))))
 
 
+# log m = 2 artanh s with s = (m - 1) / (m + 1); artanh s = s + s^3/3 + s^5/5 + ...
 @inline(fastmath=EXACT)
 def _log8(x):
-    k = np.int64((_bits_of_float(x) - _root8) >> np.int64(52))
-    m = _float_of_bits(np.int64(_bits_of_float(x) - (k << np.int64(52))))
+    k, m = _octaves(x)
     s = (m - _one8) / (m + _one8)
     t = s * s
     high = d13 + t * (d15 + t * (d17 + t * (d19 + t * d21)))

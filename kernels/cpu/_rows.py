@@ -34,9 +34,10 @@ from ._each import SIDE_BY_SIDE
 from ._jit import inline
 from ._powers import RAISED, raised_powers
 from ._turn import size_of
-from ._vectors import LINE, Vectors, i64, prefetch
+from ._vectors import LINE, Vectors, i32, i64, prefetch
 from .tile import lanes
 
+PEAKS, TOTALS, LABELS = KINDS = range(3)  # of numbers of each row
 _MOST = 8  # rows of a group, and vectors of a row
 _AHEAD = 32  # rows
 _ROWS, _SUMS = 64, 4  # whose columns are added at a time, and in how many sums
@@ -68,14 +69,20 @@ class _Group:
     def address(self, x: Any) -> Any:
         return self._builder.inttoptr(x, self._vectors.real.as_pointer())
 
-    def _place(self, x: Any, row: int, start: int) -> Any:
+    def _place(self, x: Any, row: int, column: Any) -> Any:
         begin = self._builder.mul(self._columns, i64(row))
-        return self._builder.gep(x, [self._builder.add(begin, i64(start))])
+        return self._builder.gep(x, [self._builder.add(begin, column)])
+
+    def kinds(self, numbers: Any, apart: Any) -> list[Any]:
+        """The addresses of the rows' peaks, totals and labels, which are so many bytes `apart`."""
+        places = (self._builder.mul(apart, i64(kind)) for kind in KINDS)
+        return [self.address(self._builder.add(numbers, place)) for place in places]
 
     def load(self, x: Any) -> list[list[Any]]:
         """The vectors of each row."""
         return [
-            [self._vectors.load(self._place(x, row, start)) for start in self._starts] for row in self._rows
+            [self._vectors.load(self._place(x, row, i64(start))) for start in self._starts]
+            for row in self._rows
         ]
 
     def ask(self, x: Any) -> None:
@@ -83,12 +90,12 @@ class _Group:
         for row in self._rows:
             for start in self._starts:
                 if start * self._size % LINE == 0:
-                    prefetch(self._builder, self._place(x, row + _AHEAD, start), level=2)
+                    prefetch(self._builder, self._place(x, row + _AHEAD, i64(start)), level=2)
 
     def store(self, rows: list[list[Any]], x: Any) -> None:
         for row, parts in enumerate(rows):
             for start, part in zip(self._starts, parts, strict=True):
-                self._vectors.store(part, self._place(x, row, start))
+                self._vectors.store(part, self._place(x, row, i64(start)))
 
     def folded(self, rows: list[list[Any]], combine: Any, neutral: float) -> Any:
         """A number of each row, in lanes: all of the row combined; `neutral` changes nothing."""
@@ -108,6 +115,38 @@ class _Group:
         return [
             self._vectors.splat(self._builder.load(self._builder.gep(memory, [i64(row)])))
             for row in self._rows
+        ]
+
+    def labels(self, memory: Any) -> list[Any]:
+        """The label of each row, from integers as wide as the floats."""
+        kind = ir.IntType(8 * self._size).as_pointer()
+        start = self._builder.bitcast(memory, kind)
+        numbers = (self._builder.load(self._builder.gep(start, [i64(row)])) for row in self._rows)
+        return [self._builder.sext(number, i64) for number in numbers]
+
+    def picked(self, x: Any, labels: list[Any]) -> Any:
+        """The number of each row at its label, in lanes."""
+        vector = ir.Constant(self.numbers.vector, ir.Undefined)
+        for row, label in enumerate(labels):
+            number = self._builder.load(self._place(x, row, label))
+            vector = self._builder.insert_element(vector, number, i32(row))
+        return vector
+
+    def shifted(self, x: Any, labels: list[Any]) -> list[list[Any]]:
+        """Rows whose number at the label is at `x`, and the others before and behind."""
+        return [
+            [
+                self._vectors.load(self._builder.gep(x, [self._builder.sub(i64(start), label)]))
+                for start in self._starts
+            ]
+            for label in labels
+        ]
+
+    def products(self, rows: list[list[Any]], factors: list[Any], more: list[list[Any]]) -> list[list[Any]]:
+        """Each row times its factor, and `more` added to that."""
+        return [
+            [self._vectors.fmuladd(part, factor, other) for part, other in zip(parts, others, strict=True)]
+            for parts, factor, others in zip(rows, factors, more, strict=True)
         ]
 
     def powers(self, rows: list[list[Any]]) -> list[list[Any]]:
@@ -142,52 +181,62 @@ def make_peaks(size: int, count: int) -> Any:
     return peaks
 
 
-def make_softmax(size: int, count: int, *, store: bool) -> Any:
-    """The intrinsic (scale, x, columns, peaks, totals, out) for the same group, with each row's maximum at
-    `peaks`. All but the first and the third argument are addresses.
+def make_softmax(size: int, count: int, result: str) -> Any:
+    """The intrinsic (scale, x, columns, numbers, apart, taken, out) for the same group. `x`, `numbers`,
+    `taken` and `out` are addresses; each of the `KINDS` of numbers is so many bytes `apart` from the last.
 
-    The sum of ``exp(x - maximum)`` goes to `totals`, and if it is to `store`, ``scale * softmax(x)`` to
-    `out`. With a NaN in a row its sum and results are NaN.
+    Of each row, ``exp(x - maximum)`` is added up in TOTALS. If these "sums" are not all of the `result`,
+    ``scale * softmax(x)`` goes to `out` ("shares"). For the "gradient" what is at `taken` is added to that at
+    the row's label, and zeros elsewhere: those before and behind `taken`, less than a row's lanes on either
+    side. Then ``x - maximum`` at the label takes the place of the maximum. With a NaN in a row its sum and
+    results are NaN.
     """
 
     @intrinsic
-    def softmax(typingctx, scale, x, columns, peaks, totals, out):
+    def softmax(typingctx, scale, x, columns, numbers, apart, taken, out):
         def emit(context, builder: ir.IRBuilder, signature, args):
-            scale, x, columns, peaks, totals, out = args
+            scale, x, columns, numbers, apart, taken, out = args
             group = _Group(builder, size, count, columns)
-            numbers = group.numbers
-            x, peaks, totals, out = map(group.address, (x, peaks, totals, out))
+            (peaks, totals, labels), x = group.kinds(numbers, apart), group.address(x)
             rows = group.powers(_with(group.load(x), group.spread_from(peaks), builder.fsub))
             total = group.folded(rows, ir.IRBuilder.fadd, 0)
-            lowered = numbers.constant(2.0 ** -RAISED[size])
-            numbers.store(builder.fmul(total, lowered), totals)
-            if store:
-                factor = builder.fdiv(numbers.splat(scale), total)
-                group.store(_with(rows, group.spread(factor), builder.fmul), out)
+            lowered = group.numbers.constant(2.0 ** -RAISED[size])
+            group.numbers.store(builder.fmul(total, lowered), totals)
+            if result == "sums":
+                return context.get_dummy_value()
+            factors = group.spread(builder.fdiv(group.numbers.splat(scale), total))
+            if result == "gradient":
+                labels = group.labels(labels)
+                below = builder.fsub(group.picked(x, labels), group.numbers.load(peaks))
+                group.numbers.store(below, peaks)
+                rows = group.products(rows, factors, group.shifted(group.address(taken), labels))
+            else:
+                rows = _with(rows, factors, builder.fmul)
+            group.store(rows, group.address(out))
             return context.get_dummy_value()
 
-        return types.void(scale, *[types.int64] * 5), emit
+        return types.void(scale, *[types.int64] * 6), emit
 
     return softmax
 
 
 def make_minus(size: int, count: int) -> Any:
-    """The intrinsic (real, x, columns, peaks, logs, out) for ``out = (x - peak) - log`` with these numbers of
-    each row of a group."""
+    """The intrinsic (real, x, columns, numbers, apart, taken, out) for ``out = (x - peak) - log``, with each
+    row's logarithm in place of its total."""
 
     @intrinsic
-    def minus(typingctx, real, x, columns, peaks, logs, out):
+    def minus(typingctx, real, x, columns, numbers, apart, taken, out):
         def emit(context, builder: ir.IRBuilder, signature, args):
-            _, x, columns, peaks, logs, out = args
+            _, x, columns, numbers, apart, _, out = args
             group = _Group(builder, size, count, columns)
-            x, peaks, logs, out = map(group.address, (x, peaks, logs, out))
-            rows = group.load(x)
-            for numbers in (peaks, logs):
-                rows = _with(rows, group.spread(group.numbers.load(numbers)), builder.fsub)
-            group.store(rows, out)
+            peaks, logs, _ = group.kinds(numbers, apart)
+            rows = group.load(group.address(x))
+            for place in (peaks, logs):
+                rows = _with(rows, group.spread(group.numbers.load(place)), builder.fsub)
+            group.store(rows, group.address(out))
             return context.get_dummy_value()
 
-        return types.void(real, *[types.int64] * 5), emit
+        return types.void(real, *[types.int64] * 6), emit
 
     return minus
 

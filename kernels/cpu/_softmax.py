@@ -14,20 +14,24 @@ from ._each import each
 from ._jit import EXACT, inline, jit, wide_vectors
 from ._math import exp, exp_nonpositive, like, log
 from ._memory import copy, empty_like, on_a_line, plain, whole_vectors
-from ._rows import group_of, longest, make_minus, make_peaks, make_softmax
+from ._rows import KINDS, PEAKS, TOTALS, group_of, longest, make_minus, make_peaks, make_softmax
 from ._turn import lanes_of
 from .threads import parallel_for, pool
 from .tile import lanes
 
 _CHUNK = 2048  # elements in a task: what its rows and results take of the L1 cache leaves room for more
+_KINDS = len(KINDS)
 _LANES = 16  # of the widest vectors, and no fewer than rows of a group
 _AT_ONCE = 4  # vectors in which a long row's maximum is sought: each waits for itself only
 
 
 @inline
-def one_a_row(x):
-    """Memory for a number of each row of `x`, in whole groups."""
-    return on_a_line(whole_vectors(x.shape[0], _LANES), x)
+def numbers_of(x, more):
+    """Memory for numbers of each row of `x`, of each of the `KINDS` in whole groups, and for some `more`: of
+    one piece, which lives as long as any of it is in use."""
+    count = whole_vectors(x.shape[0], _LANES)
+    memory = on_a_line(_KINDS * count + more, x)
+    return memory[: _KINDS * count].reshape((_KINDS, count)), memory[_KINDS * count :]
 
 
 @inline
@@ -54,15 +58,16 @@ def _make_in_groups(itemsize, count, group, ahead=_nothing_ahead):
     width, height = lanes(itemsize), group_of(itemsize)
 
     @inline(fastmath=EXACT)  # which emitted code takes over from who calls it
-    def in_groups(x, out, peaks, totals, scale):
+    def in_groups(x, out, numbers, scale, taken):
         (rows, columns), values, results = x.shape, x.reshape(-1), out.reshape(-1)
         reach = (height - 1) * columns + count * width
         copying = (rows - 1) // height * height * columns + reach > values.size  # the last group
         held = on_a_line(reach, x) if copying else values  # memory costs a short task a twentieth of its time
+        peaks, apart = numbers.ctypes.data, numbers.shape[1] * itemsize
         for row in range(-height, rows, height):
             first, end = row * columns, min((row + height) * columns, values.size)
             source, target = values.ctypes.data + first * itemsize, results.ctypes.data + first * itemsize
-            peak, total = peaks.ctypes.data + row * itemsize, totals.ctypes.data + row * itemsize
+            peak = peaks + row * itemsize
             if end + reach <= values.size:
                 ahead(scale, values.ctypes.data + end * itemsize, columns, peak + height * itemsize)
             if row < 0:
@@ -72,35 +77,38 @@ def _make_in_groups(itemsize, count, group, ahead=_nothing_ahead):
                 copy(values[first:end], held[: end - first])
                 source = target = held.ctypes.data
                 ahead(scale, source, columns, peak)
-            group(scale, source, columns, peak, total, target)
+            group(scale, source, columns, peak, apart, taken, target)
             if copied:
                 copy(held, results[first:end])
 
     return in_groups
 
 
-def _make_short_rows(itemsize, count, logarithm):
-    in_groups = functools.partial(_make_in_groups, itemsize, count)
-    if not logarithm:
-        softmax = in_groups(make_softmax(itemsize, count, store=True), make_peaks(itemsize, count))
+def _make_short_rows(itemsize, count, result):
+    in_groups, peaks = functools.partial(_make_in_groups, itemsize, count), make_peaks(itemsize, count)
+    if result != "logarithms":
+        softmax = in_groups(make_softmax(itemsize, count, result), peaks)
 
         @inline
-        def short_rows(x, out, peaks, totals, scale):
+        def short_rows(x, out, numbers, scale, taken):
             wide_vectors()
-            softmax(x, out, peaks, totals, scale)
+            softmax(x, out, numbers, scale, taken)
 
         return short_rows
 
-    sums = in_groups(make_softmax(itemsize, count, store=False), make_peaks(itemsize, count))
-    minus = in_groups(make_minus(itemsize, count))
+    sums, minus = (
+        in_groups(make_softmax(itemsize, count, "sums"), peaks),
+        in_groups(make_minus(itemsize, count)),
+    )
 
     @inline
-    def logarithms_of_short_rows(x, out, peaks, totals, scale):
+    def logarithms_of_short_rows(x, out, numbers, scale, taken):
         wide_vectors()
-        sums(x, out, peaks, totals, scale)
+        sums(x, out, numbers, scale, taken)
+        totals = numbers[TOTALS]
         for i in range(x.shape[0]):  # of all rows at once: of a few, one would wait for it
             totals[i] = log_of_total(totals[i])
-        minus(x, out, peaks, totals, scale)
+        minus(x, out, numbers, scale, taken)
 
     return logarithms_of_short_rows
 
@@ -112,7 +120,7 @@ def _power(x, peak):
 
 def _make_long_rows(logarithm):
     @inline
-    def long_rows(x, out, peaks, totals, scale):
+    def long_rows(x, out, numbers, scale, taken):
         wide_vectors()
         width = _AT_ONCE * lanes_of(scale)
         best = on_a_line(width, x)
@@ -142,7 +150,7 @@ def _make_long_rows(logarithm):
                 factor = scale / total
                 for j in range(row.size):
                     result[j] *= factor
-            peaks[i], totals[i] = peak, total
+            numbers[PEAKS, i], numbers[TOTALS, i] = peak, total
 
     return long_rows
 
@@ -159,28 +167,35 @@ def vectors_of(columns, itemsize):
 
 
 @functools.cache
-def softmax_of_rows(vectors, itemsize, *, logarithm):
-    """The function (x, out, peaks, totals, scale) for rows of so many vectors, and its name.
+def softmax_of_rows(vectors, itemsize, result):
+    """The function (x, out, numbers, scale, taken) for rows of so many vectors, and its name.
 
-    It writes ``scale * softmax(x)`` to `out`, or for the `logarithm` ``log softmax(x)``; each row's maximum
-    to `peaks`, and to `totals` the sum of ``exp(x - maximum)`` or nothing of use, both of :func:`one_a_row`.
-    With a NaN in a row its total and results are NaN.
+    It writes the `result` to `out`: ``scale * softmax(x)`` ("shares"), ``log softmax(x)`` ("logarithms"), or
+    of short rows only, ``scale * softmax(x)`` less `scale` at the row's label ("gradient"). With a NaN in a
+    row its results are NaN.
+
+    `numbers`, of :func:`numbers_of`, are left with each row's maximum and the sum of ``exp(x - maximum)``,
+    after logarithms with nothing of use. For a gradient they have the labels, as integers as wide as the
+    floats, and are left with ``x - maximum`` at the label in place of the maximum; `taken` is the address of
+    ``-scale`` among zeros, as many before and behind it as a row's vectors have lanes less one. Other results
+    have no use for it.
     """
     if vectors == 0:
-        return _make_long_rows(logarithm), "long rows"
-    return _make_short_rows(itemsize, vectors, logarithm), f"rows of {vectors} vectors of {lanes(itemsize)}"
+        return _make_long_rows(result == "logarithms"), "long rows"
+    return _make_short_rows(itemsize, vectors, result), f"rows of {vectors} vectors of {lanes(itemsize)}"
 
 
 @functools.cache
 def _kernel(vectors, itemsize, logarithm):
-    of_rows, name = softmax_of_rows(vectors, itemsize, logarithm=logarithm)
+    result = "logarithms" if logarithm else "shares"
+    of_rows, name = softmax_of_rows(vectors, itemsize, result)
 
     @inline
     def task(t, rows, x, out, scale):
         x, out = x[t * rows : (t + 1) * rows], out[t * rows : (t + 1) * rows]
-        of_rows(x, out, one_a_row(x), one_a_row(x), scale)
+        of_rows(x, out, numbers_of(x, 0)[0], scale, 0)
 
-    @functools.partial(jit, variant=f"{name}, {'logarithm' if logarithm else 'plain'}")
+    @functools.partial(jit, variant=f"{name}, {result}")
     def kernel(pool, rows, x, out, scale):
         parallel_for(pool, (x.shape[0] + rows - 1) // rows, task, (rows, x, out, scale))
 

@@ -15,9 +15,11 @@ from ._each import each
 from ._jit import EXACT, inline, jit, wide_vectors
 from ._math import exp_nonpositive, like, log1p
 from ._memory import empty, plain
+from ._rows import LABELS, PEAKS, TOTALS
 from ._slots import add_up, slots
-from ._softmax import log_of_total, log_share, one_a_row, rows_in_task, softmax_of_rows, vectors_of
+from ._softmax import log_of_total, log_share, numbers_of, rows_in_task, softmax_of_rows, vectors_of
 from .threads import parallel_for, pool
+from .tile import lanes
 
 _CHUNK = 16384  # elements in a task
 _BLOCK = (
@@ -25,52 +27,86 @@ _BLOCK = (
 )
 
 
-@inline(fastmath=EXACT)  # of the whole sum, or its terms would be taken apart
-def _of_labels(x, labels, out, peaks, totals, scale):
-    """The loss of some rows; `out`, ``scale * softmax(x)`` before, becomes their gradient. NaN where a label
-    is none: a step that is repeated has no other look at them."""
-    wide_vectors()
-    strays = 0
-    for i in range(x.shape[0]):
-        strays += labels[i] < 0 or labels[i] >= x.shape[1]
-    if strays:
-        return np.nan
-    for i in range(x.shape[0]):
-        totals[i] = log_of_total(totals[i])
-    loss = 0.0
-    for i in range(x.shape[0]):
-        loss -= np.float64(log_share(x[i, labels[i]], peaks[i], totals[i]))
-        out[i, labels[i]] -= scale
-    return loss
-
-
 @inline
-def _of_shares(x, goal, out, peaks, totals, scale):
-    """The same for a share of each class; `out` was ``softmax(x)``."""
-    loss = 0.0
-    for i in range(x.shape[0]):
-        mass, log_total = like(scale, 0), log_of_total(totals[i])
-        for j in range(x.shape[1]):
-            mass += goal[i, j]
-            loss -= np.float64(goal[i, j] * log_share(x[i, j], peaks[i], log_total))
-        for j in range(x.shape[1]):
-            out[i, j] = scale * (out[i, j] * mass - goal[i, j])
-    return loss
+def _sign(label, columns):
+    """Negative for what is not a label of so many `columns`."""
+    return label | (columns - 1 - label)
+
+
+def _make_of_labels(vectors, itemsize):
+    """The function (x, labels, out, scale) for the loss of some rows of so many vectors, which leaves their
+    gradient in `out`, and the name of its way. A label that is none makes the loss NaN: a step that is
+    repeated has no other look at them."""
+    softmax, name = softmax_of_rows(vectors, itemsize, "gradient" if vectors else "shares")
+    reach, integer = vectors * lanes(itemsize), np.int32 if itemsize == 4 else np.int64
+
+    @inline
+    def of_short_rows(x, labels, out, scale):
+        wide_vectors()
+        numbers, taken = numbers_of(x, 2 * reach)
+        taken[:] = 0
+        taken[reach] = -scale
+        signs, places = 0, numbers[LABELS].view(integer)
+        places[:] = 0
+        for i in range(labels.size):
+            sign = _sign(labels[i], x.shape[1])
+            signs |= sign
+            places[i] = labels[i] if sign >= 0 else 0
+        softmax(x, out, numbers, scale, taken.ctypes.data + reach * itemsize)
+        loss = 0.0
+        for i in range(labels.size):
+            loss += np.float64(log_of_total(numbers[TOTALS, i])) - np.float64(numbers[PEAKS, i])
+        return loss if signs >= 0 else np.nan
+
+    @inline(fastmath=EXACT)  # of the whole sum, or its terms would be taken apart
+    def of_long_rows(x, labels, out, scale):
+        numbers, _ = numbers_of(x, 0)
+        softmax(x, out, numbers, scale, 0)
+        signs = 0
+        for i in range(labels.size):
+            signs |= _sign(labels[i], x.shape[1])
+        if signs < 0:
+            return np.nan
+        loss = 0.0
+        for i in range(labels.size):
+            log_total = log_of_total(numbers[TOTALS, i])
+            loss -= np.float64(log_share(x[i, labels[i]], numbers[PEAKS, i], log_total))
+            out[i, labels[i]] -= scale
+        return loss
+
+    return of_short_rows if vectors else of_long_rows, name
+
+
+def _make_of_shares(vectors, itemsize):
+    """The same for shares of all classes in the place of labels."""
+    softmax, name = softmax_of_rows(vectors, itemsize, "shares")
+
+    @inline
+    def of_shares(x, goal, out, scale):
+        numbers, _ = numbers_of(x, 0)
+        softmax(x, out, numbers, like(scale, 1), 0)
+        loss = 0.0
+        for i in range(x.shape[0]):
+            mass, log_total = like(scale, 0), log_of_total(numbers[TOTALS, i])
+            for j in range(x.shape[1]):
+                mass += goal[i, j]
+                loss -= np.float64(goal[i, j] * log_share(x[i, j], numbers[PEAKS, i], log_total))
+            for j in range(x.shape[1]):
+                out[i, j] = scale * (out[i, j] * mass - goal[i, j])
+        return loss
+
+    return of_shares, name
 
 
 @functools.cache
 def _cross_entropy(shares, vectors, itemsize):
     """The kernel for labels or `shares`, with so many vectors a row."""
-    loss_of = _of_shares if shares else _of_labels
-    softmax, name = softmax_of_rows(vectors, itemsize, logarithm=False)
+    loss_of, name = (_make_of_shares if shares else _make_of_labels)(vectors, itemsize)
 
     @inline
     def task(t, rows, logits, targets, grad, parts, scale):
         begin, end = t * rows, (t + 1) * rows
-        x, out = logits[begin:end], grad[begin:end]
-        peaks, totals = one_a_row(x), one_a_row(x)
-        softmax(x, out, peaks, totals, like(scale, 1) if shares else scale)
-        parts[t] = loss_of(x, targets[begin:end], out, peaks, totals, scale)
+        parts[t] = loss_of(logits[begin:end], targets[begin:end], grad[begin:end], scale)
 
     @functools.partial(jit, variant=f"{name}, {'shares' if shares else 'labels'}")
     def kernel(pool, logits, targets, grad, parts, scale, factor, doubt, rows):
