@@ -27,6 +27,21 @@ def test_dropout_and_its_gradient_match_the_reference_exactly(
     np.testing.assert_array_equal(backward, reference.dropout_backward(grad, p, 3, 7))
 
 
+@pytest.mark.parametrize("dtype", parity.DTYPES)
+@pytest.mark.parametrize(
+    "shape",
+    [(3, 17, 8, 8), (2, 5, 7, 9), (2, 33, 13, 5), (1, 40, 41, 30), (2, 6, 1, 1), (3, 1, 12, 11)],
+    ids=str,
+)
+def test_images_in_channels_last_memory_meet_the_words_of_their_logical_order(shape, dtype) -> None:
+    """Of one part of the channels or several; words that begin within a block; pixels turned all at once or
+    not."""
+    x = parity.arrange(cases.draw(shape, 1, dtype), "channels_last")
+    out = parity.call(cpu.dropout, x, 0.4, 3, 7)
+    np.testing.assert_array_equal(out, reference.dropout(x, 0.4, 3, 7))
+    assert out.strides == x.strides
+
+
 def test_an_element_whose_word_is_the_threshold_itself_stays() -> None:
     x = np.ones(9, np.float32)
     for i, word in enumerate(reference._random_words(x.size, 3, 7)):

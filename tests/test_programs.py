@@ -64,12 +64,20 @@ def mixed():
     )
 
 
+def dropping():
+    return ly.Sequential(
+        *(ly.Conv2d(3, 8, 3), ly.ReLU(), ly.MaxPool2d(2), ly.Dropout(0.3), ly.Conv2d(8, 20, 3), ly.Tanh()),
+        *(ly.Dropout(0.2), ly.Flatten(), ly.Linear(180, 5)),
+    )
+
+
 NETWORKS = {
     "mlp": (mlp, (9, 20)),
     "mlp of float64": (lambda: mlp(np.float64), (9, 20)),
     "lenet": (lenet, (7, 1, 18, 18)),
     "lenet, one image": (lenet, (1, 1, 18, 18)),
     "winograd": (winograd, (6, 16, 12, 12)),
+    "dropout of images": (dropping, (5, 3, 12, 12)),
     "without biases": (unbiased, (6, 3, 12, 12)),
     "mixed": (mixed, (4, 3, 14, 14)),
     "a layer": (lambda: ly.Sequential(ly.Linear(20, 5)), (3, 20)),

@@ -46,6 +46,11 @@ def nhwc(x: np.ndarray) -> np.ndarray:
     return out
 
 
+def in_channels_last(x: np.ndarray) -> bool:
+    """Whether `x` is logical NCHW in channels-last memory, and not C-contiguous as well."""
+    return x.ndim == 4 and not x.flags.carray and x.transpose(0, 2, 3, 1).flags.carray
+
+
 def channels_last(x: np.ndarray) -> np.ndarray:
     """Logical NCHW `x` in channels-last memory: itself where it is, else a copy."""
     memory = nhwc(x)

@@ -3,6 +3,9 @@
 The four words of block b depend on (seed, offset, b) alone, so tasks need no shared state, backward makes
 the mask again instead of storing it, and every backend draws the same one. Element i, in C order, is word i
 mod 4 of block i div 4.
+
+Images in channels-last memory meet their words out of that order: those of some channels of an image are
+drawn in it, and turned.
 """
 
 from __future__ import annotations
@@ -11,25 +14,39 @@ import numpy as np
 
 from ._jit import inline, jit
 from ._math import either, like
-from ._memory import arranged, empty, plain
+from ._memory import arranged, empty, empty_nchw, in_channels_last, plain
 from ._philox import draw, words_at_once
 from ._tape import current, moved_by_python
+from ._turn import turn_part
 from .threads import parallel_for, pool
 
 _CHUNK = 8192  # elements in a task
 _DRAWN = 256  # words drawn before they are used; a divisor of the former, and a multiple of words_at_once()
 _WORD = 4  # bytes
+_CHANNELS, _HELD = 16, 16384  # least channels of an image in a task, and about how many words these have
+_PIXELS = 64  # whose words are turned at a time
+
+
+@inline
+def _draw(words, count, first, seed, offset, at_once):
+    """`count` words or more, from the block of element `first` on."""
+    for i in range(0, count, at_once):
+        draw(np.uint64((first + i) // 4), offset, seed, words.ctypes.data + _WORD * i)
+
+
+@inline
+def _kept(words, values, result, threshold, scale):
+    for i in range(values.size):
+        result[i] = either(words[i] >= threshold, values[i] * scale, like(scale, 0))
 
 
 @inline
 def _dropout_chunk(t, x, out, threshold, scale, seed, offset, at_once):
-    words, zero = np.empty(_DRAWN, np.uint32), like(scale, 0)
+    words = np.empty(_DRAWN, np.uint32)
     for begin in range(t * _CHUNK, min((t + 1) * _CHUNK, x.size), _DRAWN):
         values, result = x[begin : begin + _DRAWN], out[begin : begin + _DRAWN]
-        for i in range(0, values.size, at_once):
-            draw(np.uint64((begin + i) // 4), offset, seed, words.ctypes.data + _WORD * i)
-        for i in range(values.size):
-            result[i] = either(words[i] >= threshold, values[i] * scale, zero)
+        _draw(words, values.size, begin, seed, offset, at_once)
+        _kept(words, values, result, threshold, scale)
 
 
 @jit
@@ -38,19 +55,54 @@ def _dropout(pool, x, out, threshold, scale, source, at_once):
     parallel_for(pool, count, _dropout_chunk, (x, out, threshold, scale, source[0], source[1], at_once))
 
 
+@inline
+def _dropout_channels(t, x, out, threshold, scale, seed, offset, at_once, each):
+    _, pixels, channels = x.shape
+    parts = (channels + each - 1) // each
+    n, c = t // parts, t % parts * each
+    rows = min(each, channels - c)
+    first = (n * channels + c) * pixels
+    before = first % 4  # words of the first block that are not theirs
+    drawn = before + rows * pixels
+    words = np.empty((drawn + at_once - 1) // at_once * at_once, np.uint32)
+    _draw(words, drawn, first, seed, offset, at_once)
+    turned = np.empty((_PIXELS, rows), np.uint32)
+    for begin in range(0, pixels, _PIXELS):
+        count, source = min(_PIXELS, pixels - begin), words.ctypes.data + _WORD * (before + begin)
+        turn_part(np.float32(0), source, pixels, rows, count, turned.ctypes.data, rows)
+        for i in range(count):
+            values, result = x[n, begin + i, c : c + rows], out[n, begin + i, c : c + rows]
+            _kept(turned[i], values, result, threshold, scale)
+
+
+@jit
+def _dropout_images(pool, x, out, threshold, scale, source, at_once, each):
+    count = x.shape[0] * ((x.shape[2] + each - 1) // each)
+    parallel_for(
+        pool, count, _dropout_channels, (x, out, threshold, scale, source[0], source[1], at_once, each)
+    )
+
+
 def dropout(x, p, seed, offset):
     if p >= 1:
         moved_by_python()
         return np.zeros_like(x, subok=False)
-    values = plain(x)
-    out = empty(values.shape, x.dtype)
     threshold, one = np.uint32(int(p * 2**32)), x.dtype.type(1)
     scale = one / (one - x.dtype.type(p))
     source = np.array((seed, offset), np.uint64)
     tape = current()
     if tape is not None:
         tape.streams.append((source, seed, offset))
-    _dropout(pool(), values.reshape(-1), out.reshape(-1), threshold, scale, source, words_at_once())
+    numbers = threshold, scale, source, words_at_once()
+    if in_channels_last(x):
+        N, C, H, W = x.shape
+        memory, out = empty_nchw(N, C, H, W, x.dtype)
+        images = x.transpose(0, 2, 3, 1).reshape(N, H * W, C), memory.reshape(N, H * W, C)
+        _dropout_images(pool(), *images, *numbers, max(_CHANNELS, _HELD // (H * W)))
+        return out
+    values = plain(x)
+    out = empty(values.shape, x.dtype)
+    _dropout(pool(), values.reshape(-1), out.reshape(-1), *numbers)
     return out if values is x else arranged(out, x)
 
 

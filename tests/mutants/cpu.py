@@ -509,9 +509,12 @@ MUTANTS: list[Mutant] = [
         "kernels/cpu/random.py",
         PARITY.format("random"),
         ("words[i] >= threshold", "words[i] > threshold"),
-        ("np.uint64((begin + i) // 4)", "np.uint64(i // 4)"),
+        ("np.uint64((first + i) // 4)", "np.uint64(i // 4)"),
         ("words.ctypes.data + _WORD * i", "words.ctypes.data"),
         ("min((t + 1) * _CHUNK, x.size)", "min((t + 1) * _CHUNK - _DRAWN, x.size)"),
+        ("before = first % 4", "before = 0"),
+        ("t // parts, t % parts * each", "t // parts, 0"),
+        ("_WORD * (before + begin)", "_WORD * before"),
         ("one / (one - x.dtype.type(p))", "one"),
     ),
     *of(
