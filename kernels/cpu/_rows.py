@@ -112,17 +112,15 @@ class _Group:
 
     def spread_from(self, memory: Any) -> list[Any]:
         """The same out of memory, which takes no shuffles."""
-        return [
-            self._vectors.splat(self._builder.load(self._builder.gep(memory, [i64(row)])))
-            for row in self._rows
-        ]
+        return [self._vectors.splat(number) for number in self._one_by_one(memory)]
 
     def labels(self, memory: Any) -> list[Any]:
         """The label of each row, from integers as wide as the floats."""
-        kind = ir.IntType(8 * self._size).as_pointer()
-        start = self._builder.bitcast(memory, kind)
-        numbers = (self._builder.load(self._builder.gep(start, [i64(row)])) for row in self._rows)
-        return [self._builder.sext(number, i64) for number in numbers]
+        integers = self._builder.bitcast(memory, ir.IntType(8 * self._size).as_pointer())
+        return [self._builder.sext(number, i64) for number in self._one_by_one(integers)]
+
+    def _one_by_one(self, memory: Any) -> list[Any]:
+        return [self._builder.load(self._builder.gep(memory, [i64(row)])) for row in self._rows]
 
     def picked(self, x: Any, labels: list[Any]) -> Any:
         """The number of each row at its label, in lanes."""

@@ -27,7 +27,17 @@ import numpy as np
 from . import _linear_narrow
 from ._jit import inline, jit
 from ._math import like
-from ._memory import aligned, copy, empty, on_a_line, plain, turn_images, whole_vectors
+from ._memory import (
+    aligned,
+    copy,
+    empty,
+    in_channels_last,
+    nhwc,
+    on_a_line,
+    plain,
+    turn_images,
+    whole_vectors,
+)
 from ._packing import (
     BLOCKWISE,
     IN_PLACE,
@@ -279,14 +289,13 @@ def linear_backward(grad, x, weight, input_grad, out=None):
 
 
 def flatten(x):
-    pixels = x.transpose(0, 2, 3, 1) if x.ndim == 4 else x
-    if x.flags.c_contiguous or not pixels.flags.carray or x.size == 0:
+    if not in_channels_last(x):
         if not x.flags.c_contiguous:
             moved_by_python()
         return x.reshape(len(x), math.prod(x.shape[1:]))
     N, C, H, W = x.shape
     out = empty((N, C * H * W), x.dtype)
-    turn_images(pool(), pixels.reshape(N, H * W, C, 1), out.reshape(N, C, 1, H * W))
+    turn_images(pool(), nhwc(x).reshape(N, H * W, C, 1), out.reshape(N, C, 1, H * W))
     return out
 
 

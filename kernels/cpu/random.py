@@ -14,7 +14,7 @@ import numpy as np
 
 from ._jit import inline, jit
 from ._math import either, like
-from ._memory import arranged, empty, empty_nchw, in_channels_last, plain
+from ._memory import arranged, empty, empty_nchw, in_channels_last, nhwc, plain, whole_vectors
 from ._philox import draw, words_at_once
 from ._tape import current, moved_by_python
 from ._turn import turn_part
@@ -56,15 +56,14 @@ def _dropout(pool, x, out, threshold, scale, source, at_once):
 
 
 @inline
-def _dropout_channels(t, x, out, threshold, scale, seed, offset, at_once, each):
+def _dropout_channels(t, x, out, threshold, scale, seed, offset, at_once, parts, each):
     _, pixels, channels = x.shape
-    parts = (channels + each - 1) // each
     n, c = t // parts, t % parts * each
     rows = min(each, channels - c)
     first = (n * channels + c) * pixels
     before = first % 4  # words of the first block that are not theirs
     drawn = before + rows * pixels
-    words = np.empty((drawn + at_once - 1) // at_once * at_once, np.uint32)
+    words = np.empty(whole_vectors(drawn, at_once), np.uint32)
     _draw(words, drawn, first, seed, offset, at_once)
     turned = np.empty((_PIXELS, rows), np.uint32)
     for begin in range(0, pixels, _PIXELS):
@@ -77,10 +76,9 @@ def _dropout_channels(t, x, out, threshold, scale, seed, offset, at_once, each):
 
 @jit
 def _dropout_images(pool, x, out, threshold, scale, source, at_once, each):
-    count = x.shape[0] * ((x.shape[2] + each - 1) // each)
-    parallel_for(
-        pool, count, _dropout_channels, (x, out, threshold, scale, source[0], source[1], at_once, each)
-    )
+    parts = (x.shape[2] + each - 1) // each
+    arguments = x, out, threshold, scale, source[0], source[1], at_once, parts, each
+    parallel_for(pool, x.shape[0] * parts, _dropout_channels, arguments)
 
 
 def dropout(x, p, seed, offset):
@@ -97,7 +95,7 @@ def dropout(x, p, seed, offset):
     if in_channels_last(x):
         N, C, H, W = x.shape
         memory, out = empty_nchw(N, C, H, W, x.dtype)
-        images = x.transpose(0, 2, 3, 1).reshape(N, H * W, C), memory.reshape(N, H * W, C)
+        images = nhwc(x).reshape(N, H * W, C), memory.reshape(N, H * W, C)
         _dropout_images(pool(), *images, *numbers, max(_CHANNELS, _HELD // (H * W)))
         return out
     values = plain(x)

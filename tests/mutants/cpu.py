@@ -442,7 +442,6 @@ MUTANTS: list[Mutant] = [
         ("builder.sub(count, done)) as rest", "i64(0)) as rest"),
         ("builder.store(vectors.constant(0), sum_)", "pass"),
         ("builder.gep(memory, [i64(row)])", "builder.gep(memory, [i64(0)])"),
-        ("builder.gep(start, [i64(row)])", "builder.gep(start, [i64(0)])"),
         ("self._builder.sub(i64(start), label)", "self._builder.sub(i64(0), label)"),
         ("self._place(x, row, label)", "self._place(x, row, i64(0))"),
         ("group.numbers.store(below, peaks)", "pass"),
