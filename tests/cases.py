@@ -147,6 +147,7 @@ CONV_ODD = [
     Conv("dilated", (2, 3, 11, 12), (5, 3, 3, 3), padding=(2, 1), dilation=(2, 3), activation="gelu"),
     Conv("dilated and strided", (1, 2, 13, 13), (3, 2, 3, 2), (2, 3), (1, 2), (3, 2)),
     Conv("two groups", (3, 4, 7, 6), (6, 2, 3, 3), padding=(1, 1), groups=2),
+    Conv("two groups, strided, padded to the full", (2, 4, 6, 7), (6, 2, 3, 3), (2, 2), (2, 2), groups=2),
     Conv("depthwise", (2, 5, 6, 6), (5, 1, 3, 3), padding=(1, 1), groups=5),
     Conv("depthwise, two outputs a channel", (1, 3, 6, 5), (6, 1, 2, 3), stride=(2, 1), groups=3),
     Conv("many channels, one pixel", (2, 37, 1, 1), (41, 37, 3, 3), padding=(1, 1)),

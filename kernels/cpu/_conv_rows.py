@@ -20,7 +20,7 @@ import numpy as np
 from fastnn.kernels.reference._shared import output_shape
 
 from ._jit import inline
-from ._memory import aligned, copy, plain
+from ._memory import aligned, clear, copy, move, plain
 from .tile import multiply
 
 TASKS = 16  # of a forward pass at most; each has a scratch of its own
@@ -36,25 +36,26 @@ def place(image, scratch, first_row, top, row_step, left, column_step):
     """
     H, W, C = image.shape
     rows, columns, _ = scratch.shape
+    pixel = C * image.itemsize
+    begin = min(max(left, 0), columns)  # of the columns that are not zero, where pixels lie side by side
+    end = min(max(left + W, begin), columns)
     for r in range(rows):
         y = r + first_row - top
-        row = scratch[r].reshape(columns * C)
+        row = scratch.ctypes.data + r * columns * pixel
         if y < 0 or y % row_step != 0 or y // row_step >= H:
-            row[:] = 0
+            clear(row, columns * pixel)
             continue
-        pixels = image[y // row_step].reshape(W * C)
+        pixels = image.ctypes.data + y // row_step * W * pixel
         if column_step == 1:
-            begin, end = max(left, 0), max(min(left + W, columns), 0)
-            row[: begin * C] = 0
-            row[end * C :] = 0
-            if end > begin:
-                copy(pixels[(begin - left) * C : (end - left) * C], row[begin * C : end * C])
+            clear(row, begin * pixel)
+            move(row + begin * pixel, pixels + (begin - left) * pixel, (end - begin) * pixel)
+            clear(row + end * pixel, (columns - end) * pixel)
         else:
-            row[:] = 0
+            clear(row, columns * pixel)
             for x in range(W):
                 column = left + x * column_step
                 if 0 <= column < columns:
-                    copy(pixels[x * C : (x + 1) * C], row[column * C : (column + 1) * C])
+                    move(row + column * pixel, pixels + x * pixel, pixel)
 
 
 @inline

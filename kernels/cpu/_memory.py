@@ -15,6 +15,7 @@ import threading
 
 import numpy as np
 from numba import carray, types
+from numba.core import cgutils
 from numba.extending import intrinsic
 
 from ._jit import inline, jit
@@ -224,6 +225,30 @@ def _pointer(typingctx, address, like):
 def floats_at(address, count, like):
     """The `count` floats of the type of `like` from `address` on, inside a kernel."""
     return carray(_pointer(address, like), (count,))
+
+
+@intrinsic
+def move(typingctx, target, source, count):
+    """Copy `count` bytes from one address to another, as the C library does: several times as fast as a loop
+    where they begin anywhere in a cache line."""
+
+    def codegen(context, builder, signature, args):
+        to, of = (builder.inttoptr(address, cgutils.voidptr_t) for address in args[:2])
+        cgutils.raw_memcpy(builder, to, of, args[2], 1)
+        return context.get_dummy_value()
+
+    return types.void(*[types.int64] * 3), codegen
+
+
+@intrinsic
+def clear(typingctx, target, count):
+    """Fill `count` bytes at an address with zeros."""
+
+    def codegen(context, builder, signature, args):
+        cgutils.memset(builder, builder.inttoptr(args[0], cgutils.voidptr_t), args[1], 0)
+        return context.get_dummy_value()
+
+    return types.void(*[types.int64] * 2), codegen
 
 
 @inline

@@ -170,7 +170,9 @@ MUTANTS: list[Mutant] = [
         "kernels/cpu/_conv_rows.py",
         PARITY.format("conv"),
         ("total[i] += parts[t, i]", "total[i] = parts[t, i]"),
-        ("max(min(left + W, columns), 0)", "max(min(left + W - 1, columns), 0)"),
+        ("min(max(left + W, begin), columns)", "min(max(left + W - 1, begin), columns)"),
+        ("pixels + (begin - left) * pixel", "pixels + begin * pixel"),
+        ("clear(row + end * pixel, (columns - end) * pixel)", "clear(row + end * pixel, 0)"),
         ("offsets[f * KW + q] = f * row + q * column", "offsets[f * KW + q] = f * row + q"),
         (
             "bias_at = bias.ctypes.data + g * Og * size if bias.size else 0",
