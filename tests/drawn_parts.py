@@ -233,6 +233,18 @@ def draw_few_taps(d: Draw) -> Drawn:
     )
 
 
+def draw_few_taps_everywhere(d: Draw) -> Drawn:
+    """A convolution without a pooling behind it whose filters have few taps, the other for which
+    ``_few_taps.py`` is."""
+    kernel, stride, padding = ((d.whole(a, b), d.whole(a, b)) for a, b in ((2, 3), (1, 2), (0, 2)))
+    size = tuple(d.whole(k, 9) for k in kernel)
+    results = ((n + 2 * p - k) // s + 1 for n, k, s, p in zip(size, kernel, stride, padding, strict=True))
+    x = d.image(d.whole(1, 9), d.whole(2, 3), *size)
+    weight = d.array(d.whole(1, 40), x.shape[1], *kernel)
+    grad = d.image(len(x), len(weight), *results)
+    return d.backend.conv.conv2d_backward, (grad, x, weight, stride, padding, (1, 1), 1, False)
+
+
 def draw_by_pixels(d: Draw) -> Drawn:
     """Filters that reach few enough pixels for ``_pixels.py``, and windows of 2 x 2 behind them."""
     kernel = d.whole(1, 3), d.whole(1, 3)
@@ -356,6 +368,7 @@ def draw_far_max_pool2d(d: Draw) -> Drawn:
 WAYS: Calls = {
     "max_pool2d, far": draw_far_max_pool2d,
     "conv2d_max_pool2d, few taps": draw_few_taps,
+    "conv2d_backward, few taps": draw_few_taps_everywhere,
     "conv2d_max_pool2d, by pixels": draw_by_pixels,
     "linear, large": draw_large_linear,
     "linear_backward, large": draw_large_linear_backward,

@@ -132,15 +132,24 @@ def test_the_table_has_cases_for_lists_for_pixels_for_masks_and_for_the_two_grad
 ) -> None:
     ways = []
     names = {cpu._lists: "run", cpu._few_taps: "run", cpu._pixels: "by_channels", cpu.conv: "conv2d_backward"}
+
+    def recorded(run: Any) -> Any:
+        def call(*arguments: Any) -> Any:
+            if ways[-1:] != [cpu.conv.__name__]:  # which may take its own gradient by few taps
+                ways.append(run.__module__)
+            return run(*arguments)
+
+        return call
+
     for module, name in names.items():
-        run = getattr(module, name)
-        monkeypatch.setattr(module, name, lambda *a, run=run: (ways.append(run.__module__), run(*a))[1])
+        monkeypatch.setattr(module, name, recorded(getattr(module, name)))
     for case in cases.CONV_POOL_ODD:
         x, weight, bias, grad = case.operands()
         _, indices = cpu.conv2d_max_pool2d(x, weight, bias, case.convolution, case.pooling, None)
         for input_grad in (False, True):
             operands = (grad, indices, x, weight, case.convolution, input_grad)
             cpu.conv2d_max_pool2d_backward(*operands, None, case.pooling)
+            ways.append("")
     counts = {module: ways.count(module.__name__) for module in names}
     assert min(counts.values()) >= 3
     assert sum(counts.values()) - counts[cpu._pixels] == 2 * len(cases.CONV_POOL_ODD)

@@ -172,6 +172,14 @@ def scratches(tasks, size, x, geometry):
 _NO_SCRATCH = {np.dtype(t): np.empty((1, 1, 1, 1), t) for t in (np.float32, np.float64)}
 
 
+@functools.lru_cache(maxsize=256)
+def runs_of(dilation, row, C, KH, KW):
+    """Where each contiguous part of a window begins, in an image with rows of `row` pixels."""
+    # not of the platform's int: the kernels read 64 bits
+    runs = np.arange(KH, dtype=np.int64) * dilation[0] * row * C
+    return runs if dilation[1] == 1 else (runs[:, None] + np.arange(KW) * dilation[1] * C).ravel()
+
+
 def gradients(shape, dtype, out):
     """The arrays of a backward for the gradients of OIHW filters of this shape and of the bias: those of
     `out`, or new ones; and the (KH, KW, I, O) memory for kernels to write the first to, the gradient's own

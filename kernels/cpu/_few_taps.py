@@ -1,14 +1,21 @@
-"""The gradient of filters with few taps behind a 2 x 2 max-pooling: a network's first convolution.
+"""The gradient of filters with few taps: a network's first convolution, with a 2 x 2 max-pooling or without.
 
-``_windows.py`` has a window's taps in its lanes and takes the gradients of one filter after the other. The 27
-taps of a 3 x 3 window of three channels are little work for each of them, less than making its list. Here the
-lanes are filters, and all taps stay in registers while the pooled pixels stream past:
+The lanes are filters, and all taps stay in registers while the pixels stream past:
+
+    for each pixel p:   w[tap, filters] += image[window of p, tap] * grad[p, filters]
+
+A step is a load of the gradient, and a multiply-add for each tap whose factor comes from memory, at a
+distance from the begin of its filter's row that is known beforehand: no address is computed, and none takes a
+register. (The tile of ``tile.py`` reads rows of A wherever a table says, and of 27 taps three are left over.)
+
+Behind a pooling, ``_windows.py`` has a window's taps in its lanes and takes the gradients of one filter after
+the other. Few taps are little work for each of them, less than making its list. Here,
 
     for each pooled pixel p:   g = grad[p, filters],  i = indices[p, filters]
         for each of the four pixels q under p:
             w[tap, filters] += image[window of q, tap] * g    in the lanes where i is q
 
-That multiplies four times where lists multiply once, but with nothing to look up: a step is one multiply-add
+which multiplies four times where lists multiply once, but with nothing to look up: a step is one multiply-add
 whose factor comes from memory and whose lanes are masked. (Masked, so that an infinity in the image meets no
 zero.) More taps than there are registers for are taken in several passes. Where vectors allow it, each lane
 picks the number that it needs instead (``_picks.py``): this file then says for whom, and in which order.
@@ -30,12 +37,13 @@ from . import _picks
 from ._conv_rows import add_parts, whole
 from ._jit import call_code, inline, jit, native
 from ._memory import aligned
-from ._vectors import Vectors, i32, i64
+from ._vectors import Vectors, i32, i64, prefetch
 from ._windows import shares
 from .threads import parallel_for, pool
 from .tile import lanes, registers
 
 _MOST_RUNS = 7  # whose begins are held in registers
+_FEWEST = 8  # sums, as many as can be added to while one waits for its last addition
 _LIST = 12  # multiply-adds that a gradient takes by way of lists
 _MASKS, _PICKS = 4, 2  # that a tap takes, for a vector of filters
 
@@ -54,10 +62,17 @@ def _picking(shape, strides, itemsize):
 
 
 def pays(shape, strides, runs, itemsize):
-    """Whether this takes less time than lists do, for filters of an OIHW `shape`, taps in `runs` runs."""
+    """Whether this takes less time than lists do behind a pooling, for filters of an OIHW `shape`, taps in
+    `runs` runs."""
     O, C, KH, KW = shape
     cost = _PICKS if _picking(shape, strides, itemsize)[0] > 0 else _MASKS
     return runs <= _MOST_RUNS and cost * C * KH * KW * -(-O // lanes(itemsize)) <= _LIST * O
+
+
+def pays_everywhere(shape, runs, itemsize):
+    """Whether this takes less time than the register tile where every pixel has a gradient of its own."""
+    _, C, KH, KW = shape
+    return runs <= _MOST_RUNS and _FEWEST <= C * KH * KW <= registers() - 4
 
 
 def _make(emit: Any) -> Any:
@@ -78,8 +93,9 @@ def _make(emit: Any) -> Any:
     return kernel
 
 
-def _masking(size: int, runs: int, length: int) -> Any:
-    """What emits the body for `runs` runs of `length` taps and a vector of filters, by masks."""
+def _emitter(size: int, runs: int, length: int, pooled: bool) -> Any:
+    """What emits the body for `runs` runs of `length` taps and a vector of filters: by masks where `pooled`.
+    Else `PH` x `PW` are all pixels of the convolution, and `indices` and `across` are about nothing."""
     width = lanes(size)
 
     def emit(context, builder: ir.IRBuilder, signature, args):
@@ -93,23 +109,34 @@ def _masking(size: int, runs: int, length: int) -> Any:
         own = [builder.gep(w, [builder.mul(apart, i64(tap))]) for tap in range(runs * length)]
         held = [cgutils.alloca_once_value(builder, vectors.load(start, mask)) for start in own]
         total = cgutils.alloca_once_value(builder, zero)
+
+        def pixels(r, c, at):
+            """The pixels of the convolution that the gradients at `at` may be for, and in which lanes."""
+            if not pooled:
+                yield r, c, None
+                return
+            place = vectors.load(builder.gep(places, [at]), mask, kind=vectors.places)
+            for down, right in itertools.product(range(2), range(2)):
+                y = builder.add(builder.mul(r, i64(2)), i64(down))
+                z = builder.add(builder.mul(c, i64(2)), i64(right))
+                pixel = builder.trunc(builder.add(builder.mul(y, across), z), i32)
+                yield y, z, builder.icmp_signed("==", place, vectors.splat(pixel))
+
+        next_image = builder.mul(apart, builder.mul(PH, PW))
         with cgutils.for_range(builder, PH) as rows, cgutils.for_range(builder, PW) as columns:
             at = builder.mul(apart, builder.add(builder.mul(rows.index, PW), columns.index))
             slope = vectors.load(builder.gep(slopes, [at]), mask)
-            place = vectors.load(builder.gep(places, [at]), mask, kind=vectors.places)
+            if not pooled:  # four times as much to come
+                prefetch(builder, builder.gep(slopes, [builder.add(at, next_image)]), level=2)
             builder.store(builder.fadd(slope, builder.load(total)), total)
-            for down, right in itertools.product(range(2), range(2)):
-                y = builder.add(builder.mul(rows.index, i64(2)), i64(down))
-                z = builder.add(builder.mul(columns.index, i64(2)), i64(right))
-                pixel = builder.trunc(builder.add(builder.mul(y, across), z), i32)
-                here = builder.icmp_signed("==", place, vectors.splat(pixel))
+            for y, z, here in pixels(rows.index, columns.index, at):
                 window = builder.add(builder.mul(y, row), builder.mul(z, column))
                 for tap, sum_ in enumerate(held):
                     start = builder.gep(starts[tap // length], [window])
                     factor = vectors.splat(builder.load(builder.gep(start, [i64(tap % length)])))
                     before = builder.load(sum_)
                     after = vectors.fmuladd(factor, slope, before)
-                    builder.store(builder.select(here, after, before), sum_)
+                    builder.store(after if here is None else builder.select(here, after, before), sum_)
         for start, sum_ in zip(own, held, strict=True):
             vectors.store(builder.load(sum_), start, mask)
         with builder.if_then(builder.icmp_signed("!=", bias, i64(0))):
@@ -126,17 +153,20 @@ def _compiled(emitter: Any, *shape: int) -> int:
 
 
 @functools.lru_cache(maxsize=256)
-def passes(shape: tuple, strides: tuple, runs: int, itemsize: int) -> tuple[int, np.ndarray]:
+def passes(shape: tuple, strides: tuple, runs: int, itemsize: int, pooled: bool) -> tuple[int, np.ndarray]:
     """How the taps of filters of an OIHW `shape` are taken: how many filters at a time; and a row ``[code
     address, first run, first tap of it]`` for each pass."""
     _, C, KH, KW = shape
     length = C * KH * KW // runs
+    if not pooled:
+        code = _compiled(_emitter, itemsize, runs, length, False)
+        return lanes(itemsize), np.array([(code, 0, 0)], np.int64)
     rows, nv = _picking(shape, strides, itemsize)
     if rows > 0:
         code = _compiled(_picks.emitter, itemsize, C, rows, length, nv)
         return nv * lanes(itemsize), np.array([(code, f, 0) for f in range(0, runs, rows)], np.int64)
     height, parts = shares(runs, length, registers() - 5)
-    table = [(_compiled(_masking, itemsize, height, long), f, a) for f, a, long in parts]
+    table = [(_compiled(_emitter, itemsize, height, long, True), f, a) for f, a, long in parts]
     return lanes(itemsize), np.array(table, np.int64)
 
 
@@ -174,12 +204,15 @@ def _backward(pool, tasks, width, operands, partials, images, plan, geometry, gr
 
 def run(operands, shape, tasks, images, runs, across, geometry, grad_weight, grad_bias):
     """Fill `grad_weight` (taps, O) and `grad_bias` from `operands`: NHWC images, gradients and their places
-    in a convolution `across` pixels wide, for filters of an OIHW `shape`. `images` are the tasks'
-    scratches."""
-    x = operands[0]
+    in a convolution `across` pixels wide, or None if every pixel of it has one; for filters of an OIHW
+    `shape`. `images` are the tasks' scratches, `runs` where each contiguous part of a window begins."""
+    x, grad, indices = operands
+    pooled = indices is not None
+    if not pooled:
+        operands = x, grad, np.empty((len(x), 0, 0, 0), np.int32)
     (taps, O), row = grad_weight.shape, x.shape[2] if geometry[-1] else images.shape[2]
     partials = (aligned((tasks, taps, O), x.dtype), np.empty((tasks, O), x.dtype))
     sh, sw = geometry[:2]
-    width, code = passes(shape, geometry[:2] + geometry[6:8], runs.size, x.itemsize)
+    width, code = passes(shape, geometry[:2] + geometry[6:8], runs.size, x.itemsize, pooled)
     plan = (code, runs, sh * row * x.shape[3], sw * x.shape[3], across)
     _backward(pool(), tasks, width, operands, partials, images, plan, geometry, grad_weight, grad_bias)

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from . import _conv_columns, _few_outputs, _winograd, _winograd_weight
+from . import _conv_columns, _few_outputs, _few_taps, _winograd, _winograd_weight
 from ._columns import col2im, im2col
 from ._conv_rows import (
     CHUNKS,
@@ -25,6 +25,7 @@ from ._conv_rows import (
     lay_out,
     output_size,
     plan,
+    runs_of,
     scratches,
     tables,
     whole,
@@ -208,7 +209,14 @@ def _weight_directly(grad, x, own, grad_bias, stride, padding, dilation, groups)
     N, H, W, _ = x.shape
     tasks = min(N, CHUNKS)
     geometry = (*stride, *padding, 1, 1, *dilation, groups, False, padding == (0, 0))
-    scratch = scratches(tasks, (H + 2 * padding[0], W + 2 * padding[1]), x, geometry)
+    padded = (H + 2 * padding[0], W + 2 * padding[1])
+    scratch = scratches(tasks, padded, x, geometry)
+    KH, KW, C, O = own.shape
+    runs = runs_of(dilation, padded[1], C, KH, KW)
+    if groups == 1 and _few_taps.pays_everywhere((O, C, KH, KW), runs.size, x.itemsize):
+        operands, flat = (x, grad, None), own.reshape(-1, O)
+        _few_taps.run(operands, (O, C, KH, KW), tasks, scratch, runs, 0, geometry, flat, grad_bias)
+        return
     partial = aligned((tasks, *own.shape), x.dtype)
     partial_bias = np.empty((tasks, grad.shape[3]), x.dtype)
     tiles = panels(x.itemsize)

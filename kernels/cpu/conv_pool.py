@@ -31,6 +31,7 @@ from ._conv_rows import (
     lay_out,
     output_size,
     plan,
+    runs_of,
     scratches,
     tables,
 )
@@ -195,14 +196,6 @@ def _pays(x, weight, grad, between, padding, groups):
     return groups == 1 and few and grad.size > 0 and padded < 1 << 31
 
 
-@functools.lru_cache(maxsize=256)
-def _runs(dilation, row, C, KH, KW):
-    """Where each contiguous part of a window begins, in an image with rows of `row` pixels."""
-    # not of the platform's int: the kernels read 64 bits
-    runs = np.arange(KH, dtype=np.int64) * dilation[0] * row * C
-    return runs if dilation[1] == 1 else (runs[:, None] + np.arange(KW) * dilation[1] * C).ravel()
-
-
 def _both_whole(size, between):
     """Whether no window of 2 x 2 reaches beyond the convolution."""
     return 2 * size[0] <= between[0] and 2 * size[1] <= between[1]
@@ -221,7 +214,7 @@ def conv2d_max_pool2d_backward(grad, indices, x, weight, convolution, input_grad
     where = plain(indices.transpose(0, 2, 3, 1)).astype(np.int32, copy=False)
     operands, runs, flat = (
         (nhwc(x), nhwc(grad), where),
-        _runs(dilation, padded[1], C, KH, KW),
+        runs_of(dilation, padded[1], C, KH, KW),
         own.reshape(-1, O),
     )
     images, grad_x = scratches(tasks, padded, operands[0], geometry), None

@@ -256,6 +256,10 @@ MUTANTS: list[Mutant] = [
         ("min((q - 1) * sh - ph + dh * (KH - 1) + 1, OH)", "min((q - 1) * sh - ph + dh * (KH - 1), OH)"),
         ("A, pixels = start + (y - top) * row, (z - y) * OW", "A, pixels = start, (z - y) * OW"),
         ("pooling[:4] == _HALVING and _both", "_both"),
+    ),
+    *of(
+        "kernels/cpu/_conv_rows.py",
+        PARITY.format("conv_pool"),
         ("KH, dtype=np.int64) * dilation[0] * row * C", "KH, dtype=np.int64) * row * C"),
     ),
     *of(
@@ -312,15 +316,23 @@ MUTANTS: list[Mutant] = [
         "kernels/cpu/_few_taps.py",
         PARITY.format("conv_pool"),
         ("i64(tap % length)", "i64(0)"),
-        ("builder.select(here, after, before)", "after"),
+        ("else builder.select(here, after, before)", "else after"),
         (
-            "y = builder.add(builder.mul(rows.index, i64(2)), i64(down))",
-            "y = builder.mul(rows.index, i64(2))",
+            "y = builder.add(builder.mul(r, i64(2)), i64(down))",
+            "y = builder.mul(r, i64(2))",
         ),
         ("places + o * 4", "places"),
         ("+ o * size if p == 0 else 0", "+ o * size"),
         ("((run * length + tap) * O + o) * size", "(run * length * O + o) * size"),
         ("sh * row * x.shape[3], sw", "row * x.shape[3], sw"),
+    ),
+    *of(
+        "kernels/cpu/_few_taps.py",
+        PARITY.format("conv"),
+        ("builder.fadd(slope, builder.load(total))", "slope"),
+        ("builder.gep(starts[tap // length], [window])", "builder.gep(starts[0], [window])"),
+        ("yield r, c, None", "yield r, r, None"),
+        ("builder.fadd(vectors.load(b, mask), builder.load(total))", "builder.load(total)"),
     ),
     *of(
         "kernels/cpu/_picks.py",
