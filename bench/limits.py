@@ -54,7 +54,7 @@ def together(executor: ThreadPoolExecutor, works: list[Callable[[], float]]) -> 
 
 def fma_rate(threads: int, executor: ThreadPoolExecutor) -> Rate:
     """Multiply-adds with accumulators in registers, on the tile that is fastest at it."""
-    from fastnn.kernels.cpu import tile
+    from fastnn.kernels.cpu import _jit, tile
 
     lanes, widest, _, *addresses = (int(entry) for entry in tile.panels(4))
     heights = tile._SHAPES[tile._target()["registers"]]
@@ -65,7 +65,7 @@ def fma_rate(threads: int, executor: ThreadPoolExecutor) -> Rate:
         rows, offsets = np.zeros(height, np.int64), np.zeros(1, np.int64)
 
         def call() -> None:
-            tile.PROTOTYPE(addresses[nv - 1])(  # which releases the GIL
+            _jit.from_python(addresses[nv - 1], tile.WORDS)(
                 c.ctypes.data, width, a.ctypes.data, rows.ctypes.data, 0, offsets.ctypes.data, 1, FMA_STEPS,
                 b.ctypes.data, 0, 0, height, lanes, 0, 0,
                 *tile.NOTHING,

@@ -3,14 +3,13 @@ of kernels with operands so large, or of such shapes, that they take another way
 
 from __future__ import annotations
 
-import ctypes
 from functools import cache, partial
 from unittest.mock import patch
 
 import numpy as np
 
 from fastnn.kernels.cpu import step
-from fastnn.kernels.cpu._jit import EXACT, jit
+from fastnn.kernels.cpu._jit import EXACT, from_python, jit
 from fastnn.kernels.cpu._rows import (
     KINDS,
     LABELS,
@@ -23,7 +22,7 @@ from fastnn.kernels.cpu._rows import (
 )
 from fastnn.kernels.cpu._turn import turn_part
 from fastnn.kernels.cpu._windows import passes
-from fastnn.kernels.cpu.tile import NOTHING, PROTOTYPE, panels
+from fastnn.kernels.cpu.tile import NOTHING, WORDS, panels
 from fastnn.kernels.cpu.tile import lanes as lanes_of
 from tests.drawn import Calls, Draw, Drawn, conv_pool_both_ways, max_pool_both_ways
 
@@ -33,7 +32,7 @@ def run_panel(panel, last, a, transposed, b, bias, c, table, offsets, add, relu,
     bias_at = bias.ctypes.data if bias is not None else 0
     a_k = rows if transposed else 1
     needed = (a.ctypes.data, a.strides[0], a.ctypes.data + a.nbytes) if asking else NOTHING
-    call = PROTOTYPE(int(panels(c.itemsize)[panel]))
+    call = from_python(int(panels(c.itemsize)[panel]), WORDS)
     call(c.ctypes.data, c.shape[1], a.ctypes.data, table.ctypes.data, a_k, offsets.ctypes.data, len(offsets),
           terms, b.ctypes.data, b.shape[1], bias_at, rows, last, add, relu, *needed)  # fmt: skip
     return c
@@ -64,10 +63,9 @@ def draw_panel(d: Draw) -> Drawn:
 
 def run_window(w, image, begins, places, values, count, add, scatter):
     """All passes over the window `w` (runs, length) and `image`, from its first element on."""
-    window = ctypes.CFUNCTYPE(None, *[ctypes.c_int64] * 9)
     size, (runs, length) = w.itemsize, w.shape
     for code, run, first, last in passes(size, runs, length, scatter).tolist():
-        window(code)(
+        from_python(code, 9)(
             w.ctypes.data + (run * length + first) * size, length, image.ctypes.data + first * size,
             begins[run:].ctypes.data, places.ctypes.data, values.ctypes.data, count, last, add,
         )  # fmt: skip

@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-import ctypes
 from typing import Any
 
 import numpy as np
 import pytest
 
 from fastnn.kernels.cpu import _lists, _sort
+from fastnn.kernels.cpu._jit import from_python
 from fastnn.kernels.cpu.tile import lanes, widest
 from tests import parity
 
 STEP, ROW = 3, 1000  # in the image, of a pixel and of a row of the convolution
-SORT = ctypes.CFUNCTYPE(None, *[ctypes.c_int64] * 13)
 
 
 def by_vectors(grad: np.ndarray, indices: np.ndarray, across: int, lists: Any) -> None:
     places, values, counts, sums = lists
     multiplier, shift = _sort.divided_by(across)
     jump = ROW - STEP * across
-    SORT(_sort.compiled(grad.itemsize))(
+    from_python(_sort.compiled(grad.itemsize), 13)(
         grad.ctypes.data, indices.ctypes.data, *grad.shape, multiplier, shift, STEP, jump, places.ctypes.data,
         values.ctypes.data, places.shape[1], counts.ctypes.data, sums.ctypes.data,
     )  # fmt: skip

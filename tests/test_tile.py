@@ -18,7 +18,8 @@ import numpy as np
 import pytest
 
 from fastnn.kernels.cpu import conv, linear
-from fastnn.kernels.cpu.tile import _SHAPES, PROTOTYPE, _target, describe, panels
+from fastnn.kernels.cpu._jit import from_python
+from fastnn.kernels.cpu.tile import _SHAPES, WORDS, _target, describe, panels
 from fastnn.kernels.reference import conv as reference_conv
 from tests import cases, parity
 
@@ -43,7 +44,7 @@ class Panel(NamedTuple):
     @property
     def call(self) -> Any:
         table = panels(self.dtype().itemsize)
-        return PROTOTYPE(int(table[2 + self.nv + (len(HEIGHTS) if self.few else 0)]))
+        return from_python(int(table[2 + self.nv + (len(HEIGHTS) if self.few else 0)]), WORDS)
 
     @property
     def lasts(self) -> range:

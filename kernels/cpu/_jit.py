@@ -14,6 +14,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import glob
 import hashlib
 import warnings
@@ -186,32 +187,35 @@ def wide_vectors(typingctx: Any) -> Any:
 
 
 def native(signature: Any, function: Callable, *, variant: str) -> int:
-    """Compile `function` to a C function of `signature`, cached like a kernel, and return the address of
-    its code.
+    """Compile `function` of `signature` by itself, cached like a kernel, and return the address of its code.
 
-    Kernels call it through that address. Compiled into each kernel instead, the micro-kernel would cost
-    every one of them a second of compilation.
+    Kernels call it through that address, see :data:`call_code`. Compiled into each kernel instead, the
+    micro-kernel would cost every one of them a second of compilation. The address is not that of Numba's C
+    function around it: that one copies words from the stack in pairs, each of which has to wait until all
+    that was stored before it, tiles of results among them, has left the core (some hundred cycles a call).
     """
     options = {"fastmath": FAST, "error_model": "numpy", "nopython": True}
-    compiled = CFunc(function, normalize_signature(signature), locals={}, options=options)
+    compiled: Any = CFunc(function, normalize_signature(signature), locals={}, options=options)
     _enable_cache(compiled, function, variant)
     compiled.compile()
     _keep_alive.append(compiled)
-    assert compiled.address is not None
-    return compiled.address
+    address = compiled._library.get_pointer_to_function(compiled.native_name.removeprefix("cfunc."))
+    assert address
+    return address
 
 
 def _call_of(result: types.Type) -> Any:
     @intrinsic
     def call(typingctx: Any, address: Any, words: Any) -> Any:
         def emit(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> Any:
+            kinds, conventions = [types.int64] * len(words.types), context.call_conv
             given = [
                 context.cast(builder, builder.extract_value(args[1], i), kind, types.int64)
                 for i, kind in enumerate(words.types)
             ]
-            returned = ir.VoidType() if result is types.void else ir.IntType(64)
-            code = ir.FunctionType(returned, [value.type for value in given])
-            value = builder.call(builder.inttoptr(args[0], code.as_pointer()), given)
+            code = conventions.get_function_type(result, kinds)
+            callee = builder.inttoptr(args[0], code.as_pointer())
+            _, value = conventions.call_function(builder, callee, result, kinds, given)
             return context.get_dummy_value() if result is types.void else value
 
         return result(types.int64, words), emit
@@ -219,7 +223,21 @@ def _call_of(result: types.Type) -> Any:
     return call
 
 
-call_code = _call_of(types.void)  # (address, words): the C function there, which takes these 64-bit words
+call_code = _call_of(types.void)  # (address, words): `native` code, which takes these 64-bit words
 call_code_for = _call_of(types.int64)  # the same of one that returns a word
+
+
+def from_python(address: int, count: int) -> Callable[..., int]:
+    """`native` code as a Python function of `count` words; a word is returned. It runs without the GIL."""
+    place, word = ctypes.c_void_p, ctypes.c_int64
+    code = ctypes.CFUNCTYPE(ctypes.c_int32, place, place, *[word] * count)(address)
+
+    def call(*words: int) -> int:
+        result, failure = word(), word()
+        code(ctypes.addressof(result), ctypes.addressof(failure), *words)
+        return result.value
+
+    return call
+
 
 _keep_alive: list[Any] = []  # machine code must outlive every kernel that holds its address

@@ -43,7 +43,7 @@ from numba.extending import intrinsic
 
 from . import _cpus
 from ._atomics import add, load, pause, ring, sleep_on, store, take, yield_core
-from ._jit import call_code, inline, jit
+from ._jit import inline, jit
 
 _WORD = 8  # int64 words a cache line
 LOCK, OPEN, FUNCTION, ARGS, COUNT, PARTS, INSIDE, LIMIT, SLEEPERS, BELL, STOP, ALIVE, RECALL = (
@@ -57,6 +57,18 @@ _YIELDS = 2000  # of ~0.3-1 µs: the gap between two steps
 _i64 = ir.IntType(64)
 
 
+@intrinsic
+def _run(typingctx, function, task, arguments):
+    """Call the function at that address, which :func:`_task_function` made."""
+
+    def codegen(context, builder, signature, args):
+        kind = ir.FunctionType(ir.VoidType(), [_i64, _i64])
+        builder.call(builder.inttoptr(args[0], kind.as_pointer()), args[1:])
+        return context.get_dummy_value()
+
+    return types.void(*[types.int64] * 3), codegen
+
+
 @inline
 def _help(pool, me, function, arguments):
     """Run this thread's share of the tasks, then what is left of the others'."""
@@ -66,7 +78,7 @@ def _help(pool, me, function, arguments):
         end = (share + 1) * count // parts
         task = add(pool, NEXT + _WORD * share, 1)
         while task < end:
-            call_code(function, (task, arguments))
+            _run(function, task, arguments)
             task = add(pool, NEXT + _WORD * share, 1)
 
 
@@ -128,7 +140,7 @@ def _launch(pool, function, count, arguments):
         store(pool, LOCK, 0)
     else:
         for task in range(count):
-            call_code(function, (task, arguments))
+            _run(function, task, arguments)
 
 
 def _unowned(builder, kind, value):

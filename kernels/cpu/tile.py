@@ -39,7 +39,6 @@ The multiply-add is ``llvm.fmuladd``: one instruction where the CPU has one, a m
 
 from __future__ import annotations
 
-import ctypes
 import functools
 import re
 from typing import Any
@@ -273,9 +272,8 @@ def _make_panel(size: int, nv: int, height: int, last_width: int, masked: bool, 
     return panel
 
 
-_WORDS = 18  # that a panel takes
-_PANEL = types.int64(*[types.int64] * _WORDS)
-PROTOTYPE = ctypes.CFUNCTYPE(ctypes.c_int64, *[ctypes.c_int64] * _WORDS)  # for calls from Python
+WORDS = 18  # that a panel takes
+_PANEL = types.int64(*[types.int64] * WORDS)
 
 
 @functools.cache
