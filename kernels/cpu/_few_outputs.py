@@ -6,8 +6,9 @@ the lanes run along a window's rows, each a run of KW * C contiguous floats, for
     sums[p, o] += image[row f of the window of pixel p, vector v] * weight[o, f, v]     lane by lane
 
 A step is a load for each pixel and one for each output, for as many multiply-adds as there are pairs of both.
-The sums of a whole row of pixels are left in memory, in the order in which their results lie there, and then
-folded (``_vectors.py``): as many at a time as a vector has lanes.
+The sums of a whole row of pixels are left in memory, in the order in which their results lie there. They are
+folded (``_vectors.py``), as many at a time as a vector has lanes, some after each call for the next row: what
+is folded is ready then, and goes on beside the multiplications.
 
 The image is read as it lies. Rows of a window above or below it are left out. So are its columns to the left
 or right, for which weights are laid out without those; few pixels have such windows, and each is worked on by
@@ -155,18 +156,26 @@ def _kernel(size, outputs, pixels):
         return turned[window].ctypes.data + above * ((length + width - 1) // width) * outputs * vector
 
     @inline
+    def share_of(count, part, parts):
+        """Which of so many sums part `part` of `parts` is, in whole groups."""
+        groups = (count + width - 1) // width
+        return part * groups // parts * width, min((part + 1) * groups // parts * width, count)
+
+    @inline
     def task(t, tasks, blocks, x, turned, KH, KW, out, sums, top, left):
         (N, H, W, C), (_, GH, GW, O) = out.shape, x.shape
         begin, end = max(left, 0), min(W, GW + left - KW + 1)  # of the columns whose windows are whole
-        own, row = sums[t].ctypes.data, GW * O
+        row, results = GW * O, W * C
         for unit in range(t * N * blocks // tasks, (t + 1) * N * blocks // tasks):
             n, cut = unit // blocks, unit % blocks
             first, last = cut * H // blocks, (cut + 1) * H // blocks
             # Of the next image each call asks for its share
-            calls, coming = (last - first) * ((end - begin + pixels - 1) // pixels), x[0].nbytes
+            of_a_row, coming = (end - begin + pixels - 1) // pixels, x[0].nbytes
+            calls = (last - first) * of_a_row
             lines = (coming // LINE + calls - 1) // calls if blocks == 1 and n + 1 < N else 0
             ahead = x.ctypes.data + (n + 1) * coming
             for y in range(first, last):
+                own, before = sums[t, y % 2].ctypes.data, sums[t, 1 - y % 2].ctypes.data
                 above = max(top - y, 0)
                 rows = min(KH, GH + top - y) - above
                 image = x.ctypes.data + (n * GH + y - top + above) * row * size
@@ -176,17 +185,20 @@ def _kernel(size, outputs, pixels):
                     one(image, row, O, factors, rows, length, own + z * C * vector, 0, 0)
                 length = KW * O
                 factors = weights_of(0, turned, above, length)
-                for column in range(begin, end, pixels):
-                    z = min(column, end - pixels)  # the last pixels overlap with those before
+                for call in range(of_a_row):
+                    z = min(begin + call * pixels, end - pixels)  # the last pixels overlap with those before
                     window = image + (z - left) * O * size
                     some(window, row, O, factors, rows, length, own + z * C * vector, ahead, lines)
                     ahead += lines * LINE
+                    if y > first:
+                        a, b = share_of(results, call, of_a_row)
+                        fold(before + a * vector, b - a, out[n, y - 1].ctypes.data + a * size)
                 for z in range(end, W):
                     beyond = z - end + 1
                     window, length = image + (z - left) * O * size, (KW - beyond) * O
                     factors = weights_of(left + beyond, turned, above, length)
                     one(window, row, O, factors, rows, length, own + z * C * vector, 0, 0)
-                fold(own, W * C, out[n, y].ctypes.data)
+            fold(sums[t, (last - 1) % 2].ctypes.data, results, out[n, last - 1].ctypes.data)
 
     @functools.partial(
         jit, variant=f"{lanes(size)} lanes of {size} bytes, {outputs} outputs of {pixels} pixels"
@@ -209,6 +221,6 @@ def grad_input(grad, weight, out, padding):
     blocks, width = row_blocks(N, H), lanes(grad.itemsize)
     tasks, top, left = min(N * blocks, TASKS), KH - 1 - padding[0], KW - 1 - padding[1]
     turned = aligned((1 + 2 * max(left, 0), KH * -(-KW * O // width), C, width), grad.dtype)
-    sums = aligned((tasks, -(-W * C // width) * width, width), grad.dtype)
+    sums = aligned((tasks, 2, -(-W * C // width) * width, width), grad.dtype)
     kernel = _kernel(grad.itemsize, C, _pixels(_whole_windows(W, padding, KW), C))
     kernel(pool(), tasks, blocks, grad, plain(weight), turned, out, sums, top, left)

@@ -378,6 +378,8 @@ MUTANTS: list[Mutant] = [
         ("beyond = z - end + 1", "beyond = 1"),
         ("weights_of(left - z, turned, above, length)", "weights_of(left, turned, above, length)"),
         ("above * ((length + width - 1) // width)", "above * (length // width)"),
+        ("min((part + 1) * groups // parts * width, count)", "min(part * groups // parts * width + width, count)"),
+        ("sums[t, 1 - y % 2].ctypes", "sums[t, y % 2].ctypes"),
     ),
     *of(
         "kernels/cpu/_sort.py",
