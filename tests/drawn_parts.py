@@ -243,6 +243,18 @@ def draw_few_taps_everywhere(d: Draw) -> Drawn:
     return d.backend.conv.conv2d_backward, (grad, x, weight, stride, padding, (1, 1), 1, False)
 
 
+def draw_conv_few_channels(d: Draw) -> Drawn:
+    """A first convolution wide enough for ``_few_channels.py``."""
+    kernel, stride, padding = ((d.whole(a, b), d.whole(a, b)) for a, b in ((1, 3), (1, 2), (0, 1)))
+    results = d.whole(1, 5), d.whole(8, 20)
+    size = ((n - 1) * s + k - 2 * p for n, k, s, p in zip(results, kernel, stride, padding, strict=True))
+    x = d.image(d.whole(1, 9), d.whole(1, 3), *(max(1, n) for n in size))
+    weight = d.array(d.whole(1, 40), x.shape[1], *kernel)
+    bias = d.array(len(weight)) if d.flag() else None
+    activation = (None, "relu", "tanh")[d.whole(0, 2)]
+    return d.backend.conv.conv2d, (x, weight, bias, stride, padding, (1, 1), 1, activation)
+
+
 def draw_by_pixels(d: Draw) -> Drawn:
     """Filters that reach few enough pixels for ``_pixels.py``, and windows of 2 x 2 behind them."""
     kernel = d.whole(1, 3), d.whole(1, 3)
@@ -367,6 +379,7 @@ WAYS: Calls = {
     "max_pool2d, far": draw_far_max_pool2d,
     "conv2d_max_pool2d, few taps": draw_few_taps,
     "conv2d_backward, few taps": draw_few_taps_everywhere,
+    "conv2d, few channels": draw_conv_few_channels,
     "conv2d_max_pool2d, by pixels": draw_by_pixels,
     "linear, large": draw_large_linear,
     "linear_backward, large": draw_large_linear_backward,

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from . import _conv_columns, _few_outputs, _few_taps, _winograd, _winograd_weight
+from . import _conv_columns, _few_channels, _few_outputs, _few_taps, _winograd, _winograd_weight
 from ._columns import col2im, im2col
 from ._conv_rows import (
     CHUNKS,
@@ -141,6 +141,8 @@ def _run_forward(x, filters, bias, out, stride, corner, step, dilation, groups, 
     if _winograd.pays(x.shape, filters.shape, x.itemsize, (OH, OW), stride, step, dilation, groups):
         again = _winograd.run(x, filters, bias, out, None, corner, (OH, OW), code)
         _winograd.redo(again, x, (out,), lambda x, part: _run_direct(x, filters, bias, *part, *rest))
+    elif _few_channels.pays(filters.shape, OW, dilation, groups):
+        _few_channels.run(x, filters, bias, out, stride, corner, step, dilation, code)
     else:
         _run_direct(x, filters, bias, out, *rest)
 

@@ -367,6 +367,17 @@ MUTANTS: list[Mutant] = [
         ("again.ctypes.data + n)", "again.ctypes.data)"),
     ),
     *of(
+        "kernels/cpu/_few_channels.py",
+        PARITY.format("conv"),
+        ("builder.mul(first, i64(column))", "first"),
+        ("builder.mul(f.index, i64(length))", "f.index"),
+        ("range((pixels - 1) * column + length)", "range((pixels - 1) * column + length - 1)"),
+        ("(y - first) * row * size, out", "(y - first) * size, out"),
+        ("bias.ctypes.data + o * size", "bias.ctypes.data"),
+        ("groups == 1 and dilation[1] == 1 and", "groups == 1 and"),
+        ("min(O - o, width),", "width,"),
+    ),
+    *of(
         "kernels/cpu/_few_outputs.py",
         "tests/test_few_outputs.py",
         ("sum_ = sums[p * outputs + o]", "sum_ = sums[p * outputs]"),
