@@ -19,7 +19,8 @@ from ._memory import floats_at, memory_order
 from ._slots import add_up, slots
 from .threads import parallel_for, pool
 
-_CHUNK = 8192  # elements in a task
+_CHUNK, _LESS = 8192, 2048  # elements in a task
+_MANY = 64 * _CHUNK  # in all, from which on tasks have _CHUNK: below, cores would share them out unevenly
 
 
 class Table:
@@ -34,10 +35,11 @@ class Table:
         self.dtype = params[0].dtype if params else np.dtype(np.float32)
         rows = [[a.__array_interface__["data"][0] for a in row] for row in zip(*columns, strict=True)]
         self.addresses = np.array(rows, np.int64).reshape(len(params), len(columns))
+        chunk = _CHUNK if sum(a.size for a in params) >= _MANY else _LESS
         chunks = [
-            (p, begin, min(begin + _CHUNK, a.size))
+            (p, begin, min(begin + chunk, a.size))
             for p, a in enumerate(params)
-            for begin in range(0, a.size, _CHUNK)
+            for begin in range(0, a.size, chunk)
         ]
         self.chunks = np.array(chunks, np.int64).reshape(-1, 3)
 

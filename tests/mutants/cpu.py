@@ -557,7 +557,7 @@ MUTANTS: list[Mutant] = [
     *of(
         "kernels/cpu/update.py",
         PARITY.format("update"),
-        ("min(begin + _CHUNK, a.size)", "min(begin + _CHUNK, a.size - 1)"),
+        ("min(begin + chunk, a.size)", "min(begin + chunk, a.size - 1)"),
         ("table[chunks[t, 0], column] + chunks[t, 1] * itemsize(real)", "table[chunks[t, 0], column]"),
         ("v[i] = beta2 * v[i] + rest2 * slope * slope", "v[i] = beta2 * v[i] + rest2 * slope"),
         ("w[i] -= lr * (step + momentum * v[i])", "w[i] -= lr * (step + v[i])"),
