@@ -1,6 +1,6 @@
 """Convolution and its gradients on the register tile of ``tile.py``, over channels-last memory and without
-an im2col buffer (``_conv_rows.py`` says how). Few channels go by ``_few_channels.py``, whose filters' gradient
-by ``_few_taps.py`` and whose own by ``_few_outputs.py``, many by ``_winograd.py``.
+an im2col buffer (``_conv_rows.py`` says how). Images of few channels go by ``_few_channels.py``, the gradient
+of their filters by ``_few_taps.py``, their own by ``_few_outputs.py``; those of many by ``_winograd.py``.
 
 The gradient of the input is a convolution of the output's gradient with the filters flipped; a stride becomes
 zeros between its pixels, which placing an image in its scratch inserts.
