@@ -64,8 +64,10 @@ def fma_rate(threads: int, executor: ThreadPoolExecutor) -> Rate:
         a, b, c = (np.zeros(size, np.float32) for size in (1, width, height * width))
         rows, offsets = np.zeros(height, np.int64), np.zeros(1, np.int64)
 
+        panel = _jit.from_python(addresses[nv - 1], tile.WORDS)
+
         def call() -> None:
-            _jit.from_python(addresses[nv - 1], tile.WORDS)(
+            panel(
                 c.ctypes.data, width, a.ctypes.data, rows.ctypes.data, 0, offsets.ctypes.data, 1, FMA_STEPS,
                 b.ctypes.data, 0, 0, height, lanes, 0, 0,
                 *tile.NOTHING,

@@ -21,15 +21,14 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from ._conv_rows import TASKS, lay_out, plan, runs_of, scratches
+from ._conv_rows import lay_out, runs_of
 from ._jit import call_code, inline, jit, native
 from ._memory import bias_or_zeros
-from ._vectors import Vectors, i64
+from ._vectors import IN_FLIGHT, Vectors, i64
 from .activation import RELU, finish
-from .threads import parallel_for, pool, row_blocks
+from .threads import parallel_for, pool
 from .tile import lanes, registers, widest
 
-_FEWEST = 8  # sums, as many as can be added to while one waits for its last addition
 _OTHERS = 2  # registers, beside those for weights and sums
 
 
@@ -37,7 +36,7 @@ _OTHERS = 2  # registers, beside those for weights and sums
 def _pixels(columns, length):
     """How many of so many columns to work on at a time for rows of `length` numbers, 0 if there are too few
     columns or registers."""
-    some = range(_FEWEST, min(registers() - _OTHERS - length, columns) + 1)
+    some = range(IN_FLIGHT, min(registers() - _OTHERS - length, columns) + 1)
     return min(some, key=lambda pixels: (-(-columns // pixels) * pixels, -pixels), default=0)
 
 
@@ -64,8 +63,7 @@ def _make(size, length, column, pixels):
         x, w, shift, y = (builder.inttoptr(a, vectors.real.as_pointer()) for a in (image, weight, bias, out))
         begins, mask = builder.inttoptr(begins, i64.as_pointer()), vectors.below(last)
         own = vectors.load(shift, mask)
-        relu = builder.icmp_signed("!=", relu, i64(0))
-        floor = vectors.splat(builder.select(relu, vectors.real(0.0), vectors.real(float("-inf"))))
+        floor = vectors.floor(relu)
         sums = [cgutils.alloca_once(builder, vectors.vector) for _ in range(pixels)]
         with cgutils.for_range_slice(builder, i64(0), W, i64(pixels), inc=True) as (begin, _):
             # the last pixels overlap with those before
@@ -88,10 +86,8 @@ def _make(size, length, column, pixels):
                             tap, held = weights[e - p * column], builder.load(sums[p])
                             builder.store(vectors.fmuladd(vectors.splat(number), tap, held), sums[p])
             for p, sum_ in enumerate(sums):
-                value = builder.load(sum_)
-                below = builder.fcmp_ordered("<", value, floor)  # false for NaN, which therefore stays
                 at = builder.gep(results, [builder.mul(apart, i64(p))])
-                vectors.store(builder.select(below, floor, value), at, mask)
+                vectors.store(vectors.at_least(floor, builder.load(sum_)), at, mask)
         return context.get_dummy_value()
 
     @intrinsic
@@ -135,16 +131,13 @@ def _forward(pool, tasks, blocks, way, x, weight, bias, out, images, geometry, a
     parallel_for(pool, tasks, _task, arguments)
 
 
-def run(x, filters, bias, out, stride, corner, step, dilation, code):
-    """Fill NHWC `out` from NHWC `x`, placed with its first pixel at `corner` and the others `step` apart."""
-    (N, OH, OW, O), (_, KH, KW, C, _) = out.shape, filters.shape
-    blocks, size = row_blocks(N, OH), x.itemsize
-    tasks, rows = min(N * blocks, TASKS), -(-OH // blocks)
-    geometry, padded = plan(x.shape[1:3], (KH, KW), (OH, OW), stride, corner, step, dilation, 1, True, rows)
-    images = scratches(tasks, padded, x, geometry)
-    across = x.shape[2] if geometry[-1] else padded[1]
-    length, column = KW * C, stride[1] * C
-    address = _compiled(size, length, column, _pixels(OW, length))
-    way = address, lanes(size), runs_of(dilation, across, C, KH, KW), stride[0] * across * C
+def run(tasks, blocks, x, filters, bias, out, images, geometry, code):
+    """Fill NHWC `out` from NHWC `x` in so many tasks, an image in so many `blocks` of rows. `images` are the
+    tasks' scratches."""
+    (_, KH, KW, C, O), size = filters.shape, x.itemsize
+    across = x.shape[2] if geometry[-1] else images.shape[2]
+    length, (down, right), dilation = KW * C, geometry[:2], geometry[6:8]
+    address = _compiled(size, length, right * C, _pixels(out.shape[2], length))
+    way = address, lanes(size), runs_of(dilation, across, C, KH, KW), down * across * C
     bias = bias_or_zeros(bias, O)
     _forward(pool(), tasks, blocks, way, x, filters[0], bias, out, images, geometry, code)

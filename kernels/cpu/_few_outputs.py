@@ -34,12 +34,11 @@ from numba.extending import intrinsic
 from ._conv_rows import TASKS
 from ._jit import inline, jit
 from ._memory import aligned, plain
-from ._vectors import LINE, Vectors, i64, prefetch
+from ._vectors import IN_FLIGHT, LINE, Vectors, i64, prefetch
 from .threads import parallel_for, pool, row_blocks
 from .tile import lanes, registers
 
 _MOST = 4  # outputs
-_FEWEST = 8  # sums, as many as can be added to while one waits for its last addition
 _SUMS = {16: 12, 32: 18}  # at most, by the number of vector registers
 _CALL = 0.3  # the time of a call besides its pixels', in that of a pixel
 
@@ -51,7 +50,7 @@ def _whole_windows(columns, padding, KW):
 
 def _pixels(columns, outputs):
     """How many of so many columns to work on at a time, 0 if there are too few."""
-    some = range(-(-_FEWEST // outputs), min(_SUMS[registers()] // outputs, columns) + 1)
+    some = range(-(-IN_FLIGHT // outputs), min(_SUMS[registers()] // outputs, columns) + 1)
     return min(some, key=lambda pixels: -(-columns // pixels) * (pixels + _CALL), default=0)
 
 

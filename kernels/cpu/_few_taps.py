@@ -37,13 +37,12 @@ from . import _picks
 from ._conv_rows import add_parts, whole
 from ._jit import call_code, inline, jit, native
 from ._memory import aligned
-from ._vectors import Vectors, i32, i64, prefetch
+from ._vectors import IN_FLIGHT, Vectors, i32, i64, prefetch
 from ._windows import shares
 from .threads import parallel_for, pool
 from .tile import lanes, registers
 
 _MOST_RUNS = 7  # whose begins are held in registers
-_FEWEST = 8  # sums, as many as can be added to while one waits for its last addition
 _LIST = 12  # multiply-adds that a gradient takes by way of lists
 _MASKS, _PICKS = 4, 2  # that a tap takes, for a vector of filters
 
@@ -72,7 +71,7 @@ def pays(shape, strides, runs, itemsize):
 def pays_everywhere(shape, runs, itemsize):
     """Whether this takes less time than the register tile where every pixel has a gradient of its own."""
     _, C, KH, KW = shape
-    return runs <= _MOST_RUNS and _FEWEST <= C * KH * KW <= registers() - 4
+    return runs <= _MOST_RUNS and IN_FLIGHT <= C * KH * KW <= registers() - 4
 
 
 def _make(emit: Any) -> Any:

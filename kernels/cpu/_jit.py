@@ -204,18 +204,24 @@ def native(signature: Any, function: Callable, *, variant: str) -> int:
     return address
 
 
+def call_at(
+    context: Any, builder: ir.IRBuilder, address: Any, result: types.Type, kinds: Any, values: Any
+) -> Any:
+    """Emit a call of a compiled function of these Numba types at `address`: ``(status, value)``."""
+    kind = context.call_conv.get_function_type(result, kinds)
+    callee = builder.inttoptr(address, kind.as_pointer())
+    return context.call_conv.call_function(builder, callee, result, kinds, values)
+
+
 def _call_of(result: types.Type) -> Any:
     @intrinsic
     def call(typingctx: Any, address: Any, words: Any) -> Any:
         def emit(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> Any:
-            kinds, conventions = [types.int64] * len(words.types), context.call_conv
             given = [
                 context.cast(builder, builder.extract_value(args[1], i), kind, types.int64)
                 for i, kind in enumerate(words.types)
             ]
-            code = conventions.get_function_type(result, kinds)
-            callee = builder.inttoptr(args[0], code.as_pointer())
-            _, value = conventions.call_function(builder, callee, result, kinds, given)
+            _, value = call_at(context, builder, args[0], result, [types.int64] * len(given), given)
             return context.get_dummy_value() if result is types.void else value
 
         return result(types.int64, words), emit

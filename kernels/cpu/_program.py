@@ -26,7 +26,7 @@ from numba import types
 from numba.extending import intrinsic
 from numba.np.arrayobj import make_array, populate_array
 
-from ._jit import call_code, inline, jit, native
+from ._jit import call_at, call_code, inline, jit, native
 from ._memory import empty_like, floats_at, memory_order
 from ._tape import Tape
 from .threads import get_num_threads, pool
@@ -111,10 +111,7 @@ def _caller(kinds: tuple[types.Type, ...]) -> int:
                 return builder.trunc(word(), target) if narrow else word()
 
             values = [build(kind) for kind in kinds]
-            conventions = context.call_conv
-            function_type = conventions.get_function_type(types.none, kinds)
-            callee = builder.inttoptr(args[0], function_type.as_pointer())
-            status, _ = conventions.call_function(builder, callee, types.none, kinds, values)
+            status, _ = call_at(context, builder, args[0], types.none, kinds, values)
             builder.store(builder.zext(status.is_error, _i64), start)
             return context.get_dummy_value()
 

@@ -10,6 +10,7 @@ from numba.core import cgutils
 
 i64, i32, bit = ir.IntType(64), ir.IntType(32), ir.IntType(1)
 LINE = 64  # bytes of a cache line, and of the widest vector
+IN_FLIGHT = 8  # multiply-adds on sums of their own that keep two units of four cycles busy
 
 
 def prefetch(builder: ir.IRBuilder, pointer: Any, level: int = 1) -> None:
@@ -156,6 +157,15 @@ class Vectors:
                 for pair in zip(rows[:d], rows[d:], strict=True)
             ]
         return rows[0]
+
+    def floor(self, relu: Any) -> Any:
+        """For :meth:`at_least`: zeros if the int64 `relu` is not zero, else what nothing is below."""
+        here = self._builder.icmp_signed("!=", relu, i64(0))
+        return self.splat(self._builder.select(here, self.real(0.0), self.real(float("-inf"))))
+
+    def at_least(self, floor: Any, value: Any) -> Any:
+        """`value` where it is not below `floor`: NaN stays."""
+        return self._builder.select(self._builder.fcmp_ordered("<", value, floor), floor, value)
 
     def lane(self, value: Any, number: int) -> Any:
         """That lane of `value`, which may have another number of lanes, in all lanes."""

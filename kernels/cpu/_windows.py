@@ -28,10 +28,9 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from ._jit import native
-from ._vectors import Vectors, i32, i64
+from ._vectors import IN_FLIGHT, Vectors, i32, i64
 from .tile import _target, lanes
 
-_LATENCY = 8  # multiply-adds in flight that keep two units of four cycles busy
 _SIGNATURE = types.void(*[types.int64] * 9)
 
 
@@ -39,7 +38,7 @@ def _make(size: int, runs: int, nv: int, masked: bool, scatter: bool) -> Any:
     width = lanes(size)
     # With few sums each would wait for its last addition: take several entries at a time, each to sums of
     # its own.
-    ways = 1 if scatter else max(1, -(-_LATENCY // (runs * nv)))
+    ways = 1 if scatter else max(1, -(-IN_FLIGHT // (runs * nv)))
 
     def emit(context, builder: ir.IRBuilder, signature, args):
         W, row, image, begins, places, values, count, last, add = args

@@ -142,8 +142,6 @@ def _run_forward(x, filters, bias, out, stride, corner, step, dilation, groups, 
     if _winograd.pays(x.shape, filters.shape, x.itemsize, (OH, OW), stride, step, dilation, groups):
         again = _winograd.run(x, filters, bias, out, None, corner, (OH, OW), code)
         _winograd.redo(again, x, (out,), lambda x, part: _run_direct(x, filters, bias, *part, *rest))
-    elif _few_channels.pays(filters.shape, OW, dilation, groups):
-        _few_channels.run(x, filters, bias, out, stride, corner, step, dilation, code)
     else:
         _run_direct(x, filters, bias, out, *rest)
 
@@ -156,8 +154,11 @@ def _run_direct(x, filters, bias, out, stride, corner, step, dilation, groups, s
     geometry, size = plan(
         x.shape[1:3], filters.shape[1:3], (OH, OW), stride, corner, step, dilation, groups, shared, rows
     )
-    scratch = scratches(tasks, size, x, geometry)
-    _forward(pool(), tasks, blocks, panels(x.itemsize), x, filters, bias, out, scratch, geometry, code)
+    operands = x, filters, bias, out, scratches(tasks, size, x, geometry), geometry, code
+    if _few_channels.pays(filters.shape, OW, dilation, groups):
+        _few_channels.run(tasks, blocks, *operands)
+    else:
+        _forward(pool(), tasks, blocks, panels(x.itemsize), *operands)
 
 
 def conv2d(x, weight, bias, stride, padding, dilation, groups, activation):

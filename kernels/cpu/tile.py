@@ -163,8 +163,7 @@ def _make_tile(size: int, mr: int, nv: int, last_width: int, masked: bool, askin
         c, a, b = (builder.inttoptr(x, pointer) for x in (C, A, B))
         rows = range(mr)
         columns = [i64(v * width) for v in range(nv)]
-        lowest = builder.select(builder.icmp_signed("!=", relu, i64(0)), real(0.0), real(float("-inf")))
-        floor = [vectors.splat(lowest) for vectors in across]
+        floor = [vectors.floor(relu) for vectors in across]
         acc = [[cgutils.alloca_once(builder, vectors.vector) for vectors in across] for _ in rows]
 
         with builder.if_else(builder.icmp_signed("!=", add, i64(0))) as (then, otherwise):
@@ -217,9 +216,8 @@ def _make_tile(size: int, mr: int, nv: int, last_width: int, masked: bool, askin
         for r in rows:
             row = builder.mul(c_i, i64(r))
             for v, column in enumerate(columns):
-                value = builder.load(acc[r][v])
-                below = builder.fcmp_ordered("<", value, floor[v])  # false for NaN, which therefore stays
-                store(builder.select(below, floor[v], value), c, builder.add(row, column), v)
+                value = across[v].at_least(floor[v], builder.load(acc[r][v]))
+                store(value, c, builder.add(row, column), v)
         return context.get_dummy_value()
 
     @intrinsic
