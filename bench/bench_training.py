@@ -4,14 +4,16 @@ import pytest
 
 import fastnn
 import fastnn.functional as F
-from bench.networks import NETWORKS
+from bench.networks import NETWORKS, ON_DIGITS
 from fastnn import optim
 from fastnn.training import TrainingStep
 from tests import cases
 
 
-@pytest.mark.parametrize("case", NETWORKS, ids=cases.by_name)
+@pytest.mark.parametrize("case", NETWORKS + ON_DIGITS, ids=cases.by_name)
 def bench_training_step(time_it, case):
+    if reason := case.missing():
+        pytest.skip(reason)
     x, y = case.batch()
 
     def build():

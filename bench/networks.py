@@ -49,13 +49,28 @@ RELU, SIGMOID, FLATTEN = Activation("relu"), Activation("sigmoid"), Flatten()
 
 @dataclass(frozen=True)
 class Network:
-    """A network, the shape of one batch, and the loss it is trained with (by its name in ``F``)."""
+    """A network, the shape of one batch, and the loss it is trained with (by its name in ``F``).
+
+    Its inputs are random numbers, or with `digits` the first of MNIST's training set, pixels from 0 to 1.
+    """
 
     name: str
     layers: tuple[Layer, ...]
     x: tuple[int, ...]
     classes: int
     loss: str
+    digits: bool = False
+
+    def missing(self) -> str:
+        """Why there is no batch for it here; empty if there is one."""
+        from fastnn import data
+
+        try:
+            if self.digits:
+                data.load_mnist()
+        except data.DataNotFound as reason:
+            return str(reason)
+        return ""
 
     def weights(self) -> list[tuple[np.ndarray, np.ndarray]]:
         """A weight, (in, out) or (O, I, KH, KW), and a bias for each layer that has them: the same every
@@ -79,6 +94,11 @@ class Network:
 
     def batch(self) -> tuple[np.ndarray, np.ndarray]:
         """Inputs, and targets as the loss takes them: labels, or zeros and ones of the output's shape."""
+        if self.digits:
+            from fastnn import data
+
+            mnist, count = data.load_mnist(), self.x[0]
+            return data.scale(mnist.x_train[:count]).reshape(self.x), mnist.y_train[:count]
         rng = np.random.default_rng(1)
         x = rng.standard_normal(self.x, np.float32)
         labels = rng.integers(0, max(2, self.classes), len(x))
@@ -151,4 +171,8 @@ NETWORKS = [
     Network("cifar10-sigmoid, full batch", mlp(3072, 200, 10, SIGMOID), (45000, 3072), 10, MSE),
     Network("cifar10-cnn", CNN, (50, 3, 32, 32), 10, CE),
 ]
-by_name = {network.name: network for network in NETWORKS}
+ON_DIGITS = [  # four in five of the pixels are zero
+    Network("mnist-mlp on digits", mlp(784, 64, 10, SIGMOID), (64, 784), 10, CE, digits=True),
+    Network("mnist-mlp on digits, batch 256", mlp(784, 64, 10, SIGMOID), (256, 784), 10, CE, digits=True),
+]
+by_name = {network.name: network for network in NETWORKS + ON_DIGITS}

@@ -39,11 +39,13 @@ class Linear(NamedTuple):
     in_features: int
     out_features: int
     activation: str | None = None
+    zeros: float = 0.0  # so many of the numbers in x are zero
 
     def operands(self, dtype: Any = np.float32) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         """x, weight, bias and the gradient of the output."""
         scale = dtype(1 / max(1, self.in_features) ** 0.5)
         x, grad = draw((self.n, self.in_features), 1, dtype), draw((self.n, self.out_features), 4, dtype)
+        x[np.random.default_rng(5).random(x.shape) < self.zeros] = 0
         return (
             x,
             draw((self.in_features, self.out_features), 2, dtype) * scale,
@@ -87,8 +89,13 @@ LINEAR_ODD = [
     Linear("few columns in two groups", 131, 783, 7, "gelu"),
     Linear("a single column of many terms", 517, 1031, 1),
     Linear("just short of a tile", 11, 15, 31, "sigmoid"),
+    Linear("mostly zeros", 151, 523, 101, "tanh", zeros=0.9),
+    Linear("mostly zeros, the terms in parts and blocks", 67, 1201, 131, "relu", zeros=0.8),
+    Linear("mostly zeros, many samples", 1101, 521, 17, "sigmoid", zeros=0.85),
+    Linear("nothing but zeros", 48, 512, 16, zeros=1.0),
 ]
 # of them, those with few columns and enough to do: kernels/cpu/_linear_narrow.py
+LINEAR_ZEROS = [case for case in LINEAR_ODD if case.zeros]  # kernels/cpu/_mostly_zeros.py
 LINEAR_NARROW = [case for case in LINEAR_ODD if "column" in case.name and case.n > 100]
 
 

@@ -295,6 +295,21 @@ def draw_narrow_linear_backward(d: Draw) -> Drawn:
     return d.backend.linear.linear_backward, (grad, x, weight, d.flag())
 
 
+def draw_zeros_linear(d: Draw) -> Drawn:
+    """A batch of which so much is zero that ``_mostly_zeros.py`` leaves it out: terms in whole vectors, parts
+    and blocks or not."""
+    rows, columns = d.whole(48, 70), d.whole(512, 560) if d.flag() else d.whole(1100, 1300)
+    outputs = (16 * d.whole(1, 4), d.whole(17, 60), d.whole(100, 140))[d.whole(0, 2)]
+    x = d.array(rows, columns) * (d.rng.random((rows, columns)) < 0.1).astype(d.dtype)
+    operands = x, d.array(columns, outputs), d.array(outputs) if d.flag() else None
+    return d.backend.linear.linear, (*operands, (None, "relu", "tanh")[d.whole(0, 2)])
+
+
+def draw_zeros_linear_backward(d: Draw) -> Drawn:
+    _, (x, weight, _, _) = draw_zeros_linear(d)
+    return d.backend.linear.linear_backward, (d.array(len(x), weight.shape[1]), x, weight, d.flag())
+
+
 def draw_3x3(d: Draw) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
     """Images of whole vectors of channels, with enough tiles for ``_winograd.py``; half of them with enough
     channels for ``_winograd_weight.py``."""
@@ -383,6 +398,8 @@ WAYS: Calls = {
     "conv2d_max_pool2d, by pixels": draw_by_pixels,
     "linear, large": draw_large_linear,
     "linear_backward, large": draw_large_linear_backward,
+    "linear, mostly zeros": draw_zeros_linear,
+    "linear_backward, mostly zeros": draw_zeros_linear_backward,
     "linear, few columns": draw_narrow_linear,
     "linear_backward, few columns": draw_narrow_linear_backward,
     "conv2d, 3 x 3": draw_conv_3x3,

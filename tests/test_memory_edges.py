@@ -21,7 +21,7 @@ import numpy as np
 import pytest
 
 from fastnn.backend import STEMS
-from fastnn.kernels.cpu import _packing, _winograd, linear, tile
+from fastnn.kernels.cpu import _mostly_zeros, _packing, _winograd, linear, tile
 from tests.drawn import KERNELS, Draw
 from tests.drawn_parts import WAYS
 from tests.edges import COUNTS, Report, run_child
@@ -132,6 +132,14 @@ def test_the_large_products_go_every_way_there_is() -> None:
     assert {copied for _, _, far, copied, _ in ways if far} == {False, True}
     assert {cut for packed, roomy, _, _, cut in ways if packed == _packing.WHOLE and roomy} == {False, True}
     assert len(ways) >= 8
+
+
+def test_the_zeros_drawn_for_it_are_left_out() -> None:
+    for i in range(COUNTS["linear, mostly zeros"]):
+        _, (x, weight, _, _) = WAYS["linear, mostly zeros"](Draw([i], np.float32, REFERENCE))
+        x, weight, out = map(np.ascontiguousarray, (x, weight, x @ weight))
+        assert _mostly_zeros.possible(x.shape, weight.shape[1]), x.shape
+        assert _mostly_zeros.product(x, False, weight, weight[0, :0], out, 0, 1)[0], x.shape
 
 
 def test_the_convolutions_drawn_for_it_go_by_winograd_s_way() -> None:

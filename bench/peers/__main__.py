@@ -80,6 +80,9 @@ def main() -> None:
         "workloads": {},
     }
     for workload in chosen(options.workload):
+        if reason := workload.network.missing():
+            say(f"{workload.name}: left out, {reason}")
+            continue
         say(f"{workload.name} ...")
         budget = {"rounds": options.rounds, "seconds": options.seconds, "threads": options.threads}
         results = compare(workload, **budget, say=say)

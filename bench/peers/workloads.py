@@ -72,6 +72,8 @@ WORKLOADS = [
     _training("cifar10-clr", 2.0),
     _training("mnist-mlp", 3.0),
     _training("mnist-mlp, batch 256", 2.5),
+    _training("mnist-mlp on digits", 3.0),
+    _training("mnist-mlp on digits, batch 256", 2.5),
     _training("cifar10-mse"),
     _training("cifar10-linear, full batch"),
     _training("cifar10-sigmoid", 1.35),

@@ -42,11 +42,11 @@ class _Lanes(Vectors):
 
     def product(self, a: Any, number: int) -> Any:
         """The lower half of each lane times `number`."""
-        low, factor = (self.constants([n] * self._width) for n in (_LOW, number))
+        low, factor = (self.constants([n] * self.width) for n in (_LOW, number))
         return self._builder.mul(self._builder.and_(a, low), factor)
 
     def upper(self, a: Any) -> Any:
-        return self._builder.lshr(a, self.constants([32] * self._width))
+        return self._builder.lshr(a, self.constants([32] * self.width))
 
     def xor(self, a: Any, b: Any, c: Any) -> Any:
         return self._builder.xor(self._builder.xor(a, b), c)
@@ -54,13 +54,13 @@ class _Lanes(Vectors):
     def paired(self, a: Any, b: Any) -> Any:
         """In each lane the lower halves of both, that of `a` first in memory."""
         a, b = (self._builder.bitcast(value, self.halves) for value in (a, b))
-        chosen = [2 * lane + start for lane in range(self._width) for start in (0, 2 * self._width)]
+        chosen = [2 * lane + start for lane in range(self.width) for start in (0, 2 * self.width)]
         return self._builder.bitcast(self._shuffled(a, b, chosen), self.kind)
 
     def alternating(self, a: Any, b: Any) -> list[Any]:
         """The lanes of both in turn, in two vectors."""
-        chosen = [lane + start for lane in range(self._width) for start in (0, self._width)]
-        return [self._shuffled(a, b, chosen[: self._width]), self._shuffled(a, b, chosen[self._width :])]
+        chosen = [lane + start for lane in range(self.width) for start in (0, self.width)]
+        return [self._shuffled(a, b, chosen[: self.width]), self._shuffled(a, b, chosen[self.width :])]
 
 
 @intrinsic

@@ -53,7 +53,6 @@ def _make(size: int) -> Any:
         slopes, listed, total = (builder.inttoptr(a, real.as_pointer()) for a in (grad, values, sums))
         where, begins = (builder.inttoptr(a, i32.as_pointer()) for a in (indices, places))
         lengths = builder.inttoptr(counts, i64.as_pointer())
-        bits = ir.IntType(width)
 
         def square(first, o, among):
             """Gradients and begins of a square, pixel after pixel."""
@@ -74,13 +73,6 @@ def _make(size: int) -> Any:
             vectors.store(added, builder.gep(total, [o]), among)
             return vectors.transposed(rows), vectors.transposed(starts)
 
-        def compressed(value, mask):
-            suffix = f"v{width}{'i32' if value.type == vectors.places else f'f{8 * size}'}"
-            name = f"x86.avx512.mask.compress.{suffix}"
-            function = vectors.function(name, value.type, value.type, value.type, mask.type)
-            return builder.call(function, [value, ir.Constant(value.type, None), mask])
-
-        count_bits = vectors.function(f"ctpop.i{width}", bits, bits)
         with cgutils.for_range_slice(builder, i64(0), O, i64(width), inc=True) as (o, _):
             among = vectors.below(builder.sub(O, o))
             lasting = [cgutils.alloca_once_value(builder, i64(0)) for _ in range(width)]
@@ -88,11 +80,10 @@ def _make(size: int) -> Any:
                 for f, (row, start) in enumerate(zip(*square(first, o, among), strict=True)):
                     length = builder.load(lasting[f])
                     at = builder.add(builder.mul(builder.add(o, i64(f)), room), length)
-                    some = builder.fcmp_unordered("!=", row, vectors.constant(0))
-                    vectors.store(compressed(row, some), builder.gep(listed, [at]))
-                    vectors.store(compressed(start, some), builder.gep(begins, [at]))
-                    found = builder.zext(builder.call(count_bits, [builder.bitcast(some, bits)]), i64)
-                    builder.store(builder.add(length, found), lasting[f])
+                    some = vectors.nonzero(row)
+                    vectors.store(vectors.compressed(row, some), builder.gep(listed, [at]))
+                    vectors.store(vectors.compressed(start, some), builder.gep(begins, [at]))
+                    builder.store(builder.add(length, vectors.count(some)), lasting[f])
             for f, length in enumerate(lasting):
                 builder.store(builder.load(length), builder.gep(lengths, [builder.add(o, i64(f))]))
         return context.get_dummy_value()

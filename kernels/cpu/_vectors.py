@@ -27,10 +27,11 @@ class Vectors:
     ----------
     real, vector, places : LLVM types
         A float, a vector of them, and a vector of as many int32.
+    width : int
     """
 
     def __init__(self, builder: ir.IRBuilder, size: int, width: int) -> None:
-        self._builder, self._size, self._width = builder, size, width
+        self._builder, self._size, self.width = builder, size, width
         self.real: ir.Type = ir.FloatType() if size == 4 else ir.DoubleType()
         self.vector, self.places = ir.VectorType(self.real, width), ir.VectorType(i32, width)
         self._suffix = f"v{width}f{8 * size}"
@@ -42,17 +43,17 @@ class Vectors:
 
     def constant(self, number: float) -> Any:
         """`number` in all lanes."""
-        return ir.Constant(self.vector, [self.real(float(number))] * self._width)
+        return ir.Constant(self.vector, [self.real(float(number))] * self.width)
 
     def splat(self, value: Any) -> Any:
         """`value`, of any type, in all lanes of a vector of it."""
-        kind, lanes = ir.VectorType(value.type, self._width), ir.VectorType(i32, self._width)
+        kind, lanes = ir.VectorType(value.type, self.width), ir.VectorType(i32, self.width)
         one = self._builder.insert_element(ir.Constant(kind, ir.Undefined), value, i32(0))
         return self._builder.shuffle_vector(one, one, ir.Constant(lanes, None))
 
     def below(self, count: Any) -> Any:
         """The mask of the lanes whose number is less than the int64 `count`."""
-        lane = ir.Constant(ir.VectorType(i64, self._width), [i64(i) for i in range(self._width)])
+        lane = ir.Constant(ir.VectorType(i64, self.width), [i64(i) for i in range(self.width)])
         return self._builder.icmp_signed("<", lane, self.splat(count))
 
     def fmuladd(self, a: Any, b: Any, c: Any) -> Any:
@@ -87,7 +88,7 @@ class Vectors:
         """Write a vector past the caches to `pointer`, which must be aligned to its size. Other threads need
         not see it before the next locked instruction of this one."""
         instruction = self._builder.store(value, self._builder.bitcast(pointer, value.type.as_pointer()))
-        instruction.align = self._size * self._width
+        instruction.align = self._size * self.width
         instruction.set_metadata("nontemporal", self._builder.module.add_metadata([i32(1)]))
 
     def store(self, value: Any, pointer: Any, mask: Any = None) -> None:
@@ -100,10 +101,10 @@ class Vectors:
             return
         kinds = (value.type, start.type, i32, mask.type)
         function = self.function(f"masked.store.{suffix}.p0", ir.VoidType(), *kinds)
-        if self._size * self._width == LINE:
+        if self._size * self.width == LINE:
             self._builder.call(function, [value, start, i32(size), mask])
             return
-        bits = ir.IntType(self._width)
+        bits = ir.IntType(self.width)
         every = self._builder.icmp_unsigned("==", self._builder.bitcast(mask, bits), bits(-1))
         # A store through a mask takes some CPUs ten cycles
         with self._builder.if_else(every) as (whole, some):
@@ -114,7 +115,7 @@ class Vectors:
 
     def _kind(self, vector: ir.Type) -> tuple[int, str]:
         """The bytes of an element of a vector of this type, and its name in those of functions."""
-        return (self._size, self._suffix) if vector == self.vector else (4, f"v{self._width}i32")
+        return (self._size, self._suffix) if vector == self.vector else (4, f"v{self.width}i32")
 
     def transposed(self, rows: list[Any]) -> list[Any]:
         """The columns of a square of as many `rows` as a vector has lanes.
@@ -122,7 +123,7 @@ class Vectors:
         Squares of 2 x 2 are transposed, then of 4 x 4 made of these, and so on: each step exchanges lane
         l + d of row i with lane l of row i + d.
         """
-        width = self._width
+        width = self.width
         for d in self._distances(width):
             upper = [lane + width - d if lane & d else lane for lane in range(width)]
             lower = [lane + width if lane & d else lane + d for lane in range(width)]
@@ -139,7 +140,7 @@ class Vectors:
         on. Then each step combines lanes that are d apart, and puts those of two rows into one vector: where
         the number of a lane has the bit d they are the second row's.
         """
-        width = self._width
+        width = self.width
         while width > len(rows):
             width //= 2
             rows = [
@@ -158,6 +159,23 @@ class Vectors:
             ]
         return rows[0]
 
+    def nonzero(self, value: Any) -> Any:
+        """The mask of the lanes of `value` that are not zero, as NaN is not."""
+        return self._builder.fcmp_unordered("!=", value, self.constant(0))
+
+    def compressed(self, value: Any, mask: Any) -> Any:
+        """The lanes of `value`, floats or int32, for which `mask` stands, moved together; then zeros. Only
+        where the CPU can, see ``tile.widest``."""
+        kind, (_, suffix) = value.type, self._kind(value.type)
+        function = self.function(f"x86.avx512.mask.compress.{suffix}", kind, kind, kind, mask.type)
+        return self._builder.call(function, [value, ir.Constant(kind, None), mask])
+
+    def count(self, mask: Any) -> Any:
+        """For how many lanes `mask` stands, as an int64."""
+        bits = ir.IntType(self.width)
+        function = self.function(f"ctpop.i{self.width}", bits, bits)
+        return self._builder.zext(self._builder.call(function, [self._builder.bitcast(mask, bits)]), i64)
+
     def floor(self, relu: Any) -> Any:
         """For :meth:`at_least`: zeros if the int64 `relu` is not zero, else what nothing is below."""
         here = self._builder.icmp_signed("!=", relu, i64(0))
@@ -169,7 +187,7 @@ class Vectors:
 
     def lane(self, value: Any, number: int) -> Any:
         """That lane of `value`, which may have another number of lanes, in all lanes."""
-        return self._shuffled(value, value, [number] * self._width)
+        return self._shuffled(value, value, [number] * self.width)
 
     @staticmethod
     def _distances(width: int) -> list[int]:

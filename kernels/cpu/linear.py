@@ -15,7 +15,8 @@ cache for the others. Of a transpose each term is on another page, which no proc
 tile multiplies one block, it asks for the next. And where many rows of A will pass, B may be copied into
 panels first (``_packing.py``).
 
-Where B would be a weight of few columns, ``_linear_narrow.py`` takes over.
+Where B would be a weight of few columns, ``_linear_narrow.py`` takes over; where X is mostly zeros, so does
+``_mostly_zeros.py``.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ import math
 
 import numpy as np
 
-from . import _linear_narrow
+from . import _linear_narrow, _mostly_zeros
 from ._jit import inline, jit
 from ._math import like
 from ._memory import (
@@ -193,12 +194,12 @@ def _add_task(t, bias, c, sums, code):
 
 
 @jit
-def _product(pool, tiles, a, transposed, b, bias, c, code, sums_of_b, room):
+def _product(pool, tiles, a, transposed, b, bias, c, code, sums_of_b, room, done):
     """``c = A b + bias``, A being `a` or its transpose, then the activation of that code; and the sums of the
     columns of `b`, as many as `sums_of_b` has room for. Rows of `b` may be longer than those of `c`. `room`:
     for a copy of `b` in whole vectors, or empty.
 
-    One kernel for all three products, that it is compiled once."""
+    One kernel for all three products, that it is compiled once. With `done`, `c` is left as it is."""
     (M, N), K = c.shape, b.shape[0]
     how = packing(a, M, transposed, tiles, b, room.size > 0)
     edges = edges_of_panels(N, 1 if how == IN_PLACE else count_of_panels(N, tiles), tiles[0])
@@ -214,12 +215,12 @@ def _product(pool, tiles, a, transposed, b, bias, c, code, sums_of_b, room):
     block = (M + blocks - 1) // max(blocks, 1)
     turns, lines = _turns(a, transposed, block)
     packed = room if how == WHOLE and room.size else on_a_line(K * edges[-1] if how == WHOLE else 0, b)
-    summed = b
-    if how == WHOLE:
+    summed, needed = b, done[0] == 0
+    if how == WHOLE and (needed or sums_of_b.size > 0):
         summed = pack_all(pool, parts, turns * lines, edges, b, packed, sums_of_b.size > 0)
     arguments = (block, tiles, a, transposed, b, how, edges, packed, bias, c, sums, code)
-    parallel_for(pool, parts * ((M + block - 1) // max(block, 1)), _rows_task, arguments)
-    if parts > 1:
+    parallel_for(pool, parts * ((M + block - 1) // max(block, 1)) if needed else 0, _rows_task, arguments)
+    if parts > 1 and needed:
         parallel_for(pool, (M + _ADDED_ROWS - 1) // _ADDED_ROWS, _add_task, (bias, c, sums, code))
     column_sums(summed, sums_of_b)
 
@@ -262,7 +263,11 @@ def linear(x, weight, bias, activation):
     if _linear_narrow.pays(*x.shape, weight.shape[1]):
         _linear_narrow.forward(x, weight, bias, out, code)
     else:
-        _product(pool(), panels(x.itemsize), x, False, weight, bias, out, code, nothing, nothing)
+        done = _mostly_zeros.NEVER
+        if _mostly_zeros.possible(x.shape, weight.shape[1]):
+            parts = _parts.py_func(len(x), len(weight), weight)
+            done = _mostly_zeros.product(x, False, weight, bias, out, code, parts)
+        _product(pool(), panels(x.itemsize), x, False, weight, bias, out, code, nothing, nothing, done)
     return out
 
 
@@ -275,12 +280,16 @@ def linear_backward(grad, x, weight, input_grad, out=None):
     if _linear_narrow.pays(*x.shape, weight.shape[1]):
         _linear_narrow.backward(x, grad, dense, sums)
     else:
-        _product(pool(), panels(x.itemsize), x, True, grad, nothing, dense, 0, sums, _room(x, grad))
+        done, room = _mostly_zeros.NEVER, _room(x, grad)
+        if not room.size and _mostly_zeros.possible(x.shape, weight.shape[1]):
+            done = _mostly_zeros.product(x, True, grad, nothing, dense, 0, 1)
+        _product(pool(), panels(x.itemsize), x, True, grad, nothing, dense, 0, sums, room, done)
     grad_x = None
     if input_grad:
         grad_x, turned = empty(x.shape, x.dtype), _turned(weight)
         _turn(pool(), weight, turned)
-        _product(pool(), panels(x.itemsize), grad, False, turned, nothing, grad_x, 0, nothing, nothing)
+        _product(pool(), panels(x.itemsize), grad, False, turned, nothing, grad_x, 0, nothing, nothing,
+                 _mostly_zeros.NEVER)  # fmt: skip
     if dense is not grad_weight:
         grad_weight[:] = dense
     if sums is not grad_bias:

@@ -1,0 +1,181 @@
+"""Lists of the places where at least one of four rows of a matrix, or of four columns, is not zero: what
+``_mostly_zeros.py`` runs along.
+
+Where vectors can be compressed, the numbers of the places that pass a test are moved together and appended
+to the list, whose end moves on by as many as there are. What is written beyond it the next ones overwrite: a
+list has room for a vector more.
+
+    rows      A[i, k : k + 16] or A[i + 1, k : k + 16] or ...            ->   2 3 5 9 ...
+
+Columns are read a cache line of them at a time. Of these each row becomes the bits of those that are not
+zero; four columns then look at their own four bits of sixteen rows:
+
+    columns   A[k, j : j + 16]   ->   bits[k];      bits[k : k + 16] & 0b11110000   ->   0 4 5 7 ...
+
+Elsewhere one place is looked at after another.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+from ._jit import native
+from ._memory import floats_at
+from ._vectors import Vectors, i32, i64
+from .tile import lanes, widest
+
+FOUR = 4
+_WORD = types.int64
+
+
+def rows_at(builder: ir.IRBuilder, address: Any, apart: Any, rows: Any, size: int) -> list[Any]:
+    """The addresses of four rows that lie `apart` numbers of `size` bytes from each other. There are so many
+    `rows`, one at least: beyond the last it is the last."""
+    last, step = builder.sub(rows, i64(1)), builder.mul(apart, i64(size))
+    addresses = []
+    for r in range(FOUR):
+        here = builder.select(builder.icmp_signed("<", i64(r), last), i64(r), last)
+        addresses.append(builder.add(address, builder.mul(here, step)))
+    return addresses
+
+
+def _listing(
+    builder: ir.IRBuilder, vectors: Vectors, terms: Any, places: Any, passing: Callable[[Any, Any], Any]
+) -> Any:
+    """List at `places` which of the numbers below `terms` pass; how many these are. ``passing(k, mask)`` is
+    the mask of those among k, k + 1, ..., of which only the lanes of the other mask (None: all) are there."""
+    listed = builder.inttoptr(places, i32.as_pointer())
+    count = cgutils.alloca_once_value(builder, i64(0))
+    width = vectors.width
+    lane = ir.Constant(vectors.places, [i32(lane) for lane in range(width)])
+
+    def append(k: Any, there: Any) -> None:
+        length, mask = builder.load(count), passing(k, there)
+        here = builder.add(lane, vectors.splat(builder.trunc(k, i32)))
+        vectors.store(vectors.compressed(here, mask), builder.gep(listed, [length]))
+        builder.store(builder.add(length, vectors.count(mask)), count)
+
+    whole = builder.and_(terms, i64(-width))
+    with cgutils.for_range_slice(builder, i64(0), whole, i64(width), inc=True) as (k, _):
+        append(k, None)
+    with builder.if_then(builder.icmp_signed("<", whole, terms)):
+        append(whole, vectors.below(builder.sub(terms, whole)))
+    return builder.load(count)
+
+
+def _make_of_rows(size: int) -> Any:
+    """The code for `rows` rows of A, four at most, which lie `apart` numbers from each other, and so many
+    `terms`, `step` numbers from each other. Here that is one."""
+
+    def emit(context, builder: ir.IRBuilder, signature, args):
+        A, apart, rows, _, terms, places = args
+        vectors = Vectors(builder, size, lanes(size))
+        starts = [
+            builder.inttoptr(a, vectors.real.as_pointer()) for a in rows_at(builder, A, apart, rows, size)
+        ]
+
+        def passing(k, there):
+            some = [vectors.nonzero(vectors.load(builder.gep(row, [k]), there)) for row in starts]
+            return functools.reduce(builder.or_, some)
+
+        return _listing(builder, vectors, terms, places, passing)
+
+    @intrinsic
+    def of_rows(typingctx, A, apart, rows, step, terms, places):
+        return _WORD(*[_WORD] * 6), emit
+
+    def code(A, apart, rows, step, terms, places):
+        return of_rows(A, apart, rows, step, terms, places)
+
+    return code
+
+
+def _make_bits(size: int) -> Any:
+    """The code that writes to `bits` which of the first `columns` numbers, a vector at most, of each of
+    `terms` rows from A on are not zero."""
+    width = lanes(size)
+
+    def emit(context, builder: ir.IRBuilder, signature, args):
+        A, step, columns, terms, bits = args
+        vectors = Vectors(builder, size, width)
+        a, written = builder.inttoptr(A, vectors.real.as_pointer()), builder.inttoptr(bits, i32.as_pointer())
+        there = vectors.below(columns)
+        with cgutils.for_range(builder, terms) as loop:
+            value = vectors.load(builder.gep(a, [builder.mul(loop.index, step)]), there)
+            found = builder.bitcast(vectors.nonzero(value), ir.IntType(width))
+            builder.store(builder.zext(found, i32), builder.gep(written, [loop.index]))
+        return context.get_dummy_value()
+
+    @intrinsic
+    def bits_of(typingctx, A, step, columns, terms, bits):
+        return types.void(*[_WORD] * 5), emit
+
+    def code(A, step, columns, terms, bits):
+        bits_of(A, step, columns, terms, bits)
+
+    return code
+
+
+def _make_of_bits(size: int) -> Any:
+    """The code that lists which of `terms` rows of `bits` have one of `those`."""
+
+    def emit(context, builder: ir.IRBuilder, signature, args):
+        bits, those, terms, places = args
+        vectors = Vectors(builder, size, lanes(size))
+        words = builder.inttoptr(bits, i32.as_pointer())
+        tested, zero = vectors.splat(builder.trunc(those, i32)), ir.Constant(vectors.places, None)
+
+        def passing(k, there):
+            word = vectors.load(builder.gep(words, [k]), there, kind=vectors.places)
+            return builder.icmp_unsigned("!=", builder.and_(word, tested), zero)
+
+        return _listing(builder, vectors, terms, places, passing)
+
+    @intrinsic
+    def of_bits(typingctx, bits, those, terms, places):
+        return _WORD(*[_WORD] * 4), emit
+
+    def code(bits, those, terms, places):
+        return of_bits(bits, those, terms, places)
+
+    return code
+
+
+def _make_one_by_one(size: int) -> Any:
+    """The code of :func:`_make_of_rows`, for rows and for columns."""
+    real = np.float32(0) if size == 4 else np.float64(0)
+
+    def code(A, apart, rows, step, terms, places):
+        last, apart, span = rows - 1, apart * size, (terms - 1) * step + 1
+        a, b = floats_at(A, span, real), floats_at(A + min(1, last) * apart, span, real)
+        c, d = floats_at(A + min(2, last) * apart, span, real), floats_at(A + last * apart, span, real)
+        found, count = floats_at(places, terms + 1, np.int32(0)), np.uint64(0)
+        for k in range(terms):
+            found[count] = k
+            k = np.uint64(k * step)
+            count += np.uint64((a[k] != 0) | (b[k] != 0) | (c[k] != 0) | (d[k] != 0))
+        return np.int64(count)
+
+    return code
+
+
+@functools.cache
+def codes(size: int) -> tuple[int, int, int]:
+    """The addresses of the code for rows, and of those for columns: for the bits, and for what they list; two
+    zeros where the first one serves columns too."""
+    variant = f"f{8 * size} lanes={lanes(size)}"
+    if not widest():
+        return native(_WORD(*[_WORD] * 6), _make_one_by_one(size), variant=variant), 0, 0
+    return (
+        native(_WORD(*[_WORD] * 6), _make_of_rows(size), variant=variant),
+        native(types.void(*[_WORD] * 5), _make_bits(size), variant=variant),
+        native(_WORD(*[_WORD] * 4), _make_of_bits(size), variant=variant),
+    )
