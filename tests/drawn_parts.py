@@ -299,7 +299,7 @@ def draw_zeros_linear(d: Draw) -> Drawn:
     """A batch of which so much is zero that ``_mostly_zeros.py`` leaves it out: terms in whole vectors, parts
     and blocks or not."""
     rows, columns = d.whole(48, 70), d.whole(512, 560) if d.flag() else d.whole(1100, 1300)
-    outputs = (16 * d.whole(1, 4), d.whole(17, 60), d.whole(100, 140))[d.whole(0, 2)]
+    outputs = (16, 33, 64, 101)[d.whole(0, 3)]  # one panel and several, whole vectors or not
     x = d.array(rows, columns) * (d.rng.random((rows, columns)) < 0.1).astype(d.dtype)
     operands = x, d.array(columns, outputs), d.array(outputs) if d.flag() else None
     return d.backend.linear.linear, (*operands, (None, "relu", "tanh")[d.whole(0, 2)])

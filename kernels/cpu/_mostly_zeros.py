@@ -139,7 +139,7 @@ def _few(codes, a):
     places = np.empty(terms + LINE // 4, np.int32)
     for s in range(_SAMPLES):
         first = a[s * (rows - FOUR) // (_SAMPLES - 1)].ctypes.data
-        words = (first, terms, FOUR, 1, terms, places.ctypes.data)
+        words = (first, terms, FOUR, terms, places.ctypes.data)
         if call_code_for(codes[0, 0], words) > _SHARE * terms:
             return False
     return True
@@ -160,15 +160,14 @@ def _group(codes, A, apart, step, rows, depth, B, out, bias, add, scratch):
     places, bits = scratch
     N, size, list_at = out.shape[1], out.itemsize, places.ctypes.data
     of_rows, to_bits, of_bits = codes[0]
-    columns = step != 1 and to_bits != 0
-    if columns:
+    if step != 1:
         call_code(to_bits, (A, step, rows, depth, bits.ctypes.data))
     for r in range(0, rows, FOUR):
         own, here = A + r * apart * size, min(FOUR, rows - r)
-        if columns:
+        if step != 1:
             count = call_code_for(of_bits, (bits.ctypes.data, 15 << r, depth, list_at))
         else:
-            count = call_code_for(of_rows, (own, apart, here, step, depth, list_at))
+            count = call_code_for(of_rows, (own, apart, here, depth, list_at))
         C = out[r].ctypes.data
         for p in range(1, len(codes)):
             code, j, last = codes[p]

@@ -1,9 +1,8 @@
 """Lists of the places where at least one of four rows of a matrix, or of four columns, is not zero: what
 ``_mostly_zeros.py`` runs along.
 
-Where vectors can be compressed, the numbers of the places that pass a test are moved together and appended
-to the list, whose end moves on by as many as there are. What is written beyond it the next ones overwrite: a
-list has room for a vector more.
+The numbers of the lanes that pass a test are moved together and appended to the list, whose end moves on by
+as many as there are. What is written beyond it the next ones overwrite: a list has room for a vector more.
 
     rows      A[i, k : k + 16] or A[i + 1, k : k + 16] or ...            ->   2 3 5 9 ...
 
@@ -12,7 +11,7 @@ zero; four columns then look at their own four bits of sixteen rows:
 
     columns   A[k, j : j + 16]   ->   bits[k];      bits[k : k + 16] & 0b11110000   ->   0 4 5 7 ...
 
-Elsewhere one place is looked at after another.
+Where the CPU cannot compress vectors, a table says which lanes have the bits of a mask.
 """
 
 from __future__ import annotations
@@ -21,15 +20,13 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
 from ._jit import native
-from ._memory import floats_at
-from ._vectors import Vectors, i32, i64
+from ._vectors import LINE, Vectors, i32, i64
 from .tile import lanes, widest
 
 FOUR = 4
@@ -47,6 +44,23 @@ def rows_at(builder: ir.IRBuilder, address: Any, apart: Any, rows: Any, size: in
     return addresses
 
 
+def _passing(builder: ir.IRBuilder, vectors: Vectors, mask: Any) -> Any:
+    """The numbers of the lanes for which `mask` stands, as int32, moved together."""
+    width = vectors.width
+    if widest():
+        return vectors.compressed(ir.Constant(vectors.places, [i32(lane) for lane in range(width)]), mask)
+    tiny = ir.IntType(8)
+    rows = [[lane for lane in range(width) if word >> lane & 1] for word in range(1 << width)]
+    numbers = [tiny(lane) for row in rows for lane in (*row, *[0] * (width - len(row)))]
+    kind = ir.ArrayType(tiny, len(numbers))
+    table = cgutils.global_constant(builder, f"lanes_of_{width}_bits", ir.Constant(kind, numbers))
+    row = builder.mul(vectors.bits(mask), i64(width))
+    start = builder.gep(table, [i64(0), row])
+    found = builder.load(builder.bitcast(start, ir.VectorType(tiny, width).as_pointer()))
+    found.align = 1
+    return builder.zext(found, vectors.places)
+
+
 def _listing(
     builder: ir.IRBuilder, vectors: Vectors, terms: Any, places: Any, passing: Callable[[Any, Any], Any]
 ) -> Any:
@@ -55,12 +69,11 @@ def _listing(
     listed = builder.inttoptr(places, i32.as_pointer())
     count = cgutils.alloca_once_value(builder, i64(0))
     width = vectors.width
-    lane = ir.Constant(vectors.places, [i32(lane) for lane in range(width)])
 
     def append(k: Any, there: Any) -> None:
         length, mask = builder.load(count), passing(k, there)
-        here = builder.add(lane, vectors.splat(builder.trunc(k, i32)))
-        vectors.store(vectors.compressed(here, mask), builder.gep(listed, [length]))
+        here = builder.add(_passing(builder, vectors, mask), vectors.splat(builder.trunc(k, i32)))
+        vectors.store(here, builder.gep(listed, [length]))
         builder.store(builder.add(length, vectors.count(mask)), count)
 
     whole = builder.and_(terms, i64(-width))
@@ -72,11 +85,11 @@ def _listing(
 
 
 def _make_of_rows(size: int) -> Any:
-    """The code for `rows` rows of A, four at most, which lie `apart` numbers from each other, and so many
-    `terms`, `step` numbers from each other. Here that is one."""
+    """The code for so many `rows` of `terms` numbers, four at most, which lie `apart` numbers from each
+    other: the list's length."""
 
     def emit(context, builder: ir.IRBuilder, signature, args):
-        A, apart, rows, _, terms, places = args
+        A, apart, rows, terms, places = args
         vectors = Vectors(builder, size, lanes(size))
         starts = [
             builder.inttoptr(a, vectors.real.as_pointer()) for a in rows_at(builder, A, apart, rows, size)
@@ -89,37 +102,47 @@ def _make_of_rows(size: int) -> Any:
         return _listing(builder, vectors, terms, places, passing)
 
     @intrinsic
-    def of_rows(typingctx, A, apart, rows, step, terms, places):
-        return _WORD(*[_WORD] * 6), emit
+    def of_rows(typingctx, A, apart, rows, terms, places):
+        return _WORD(*[_WORD] * 5), emit
 
-    def code(A, apart, rows, step, terms, places):
-        return of_rows(A, apart, rows, step, terms, places)
+    def code(A, apart, rows, terms, places):
+        return of_rows(A, apart, rows, terms, places)
 
     return code
 
 
 def _make_bits(size: int) -> Any:
-    """The code that writes to `bits` which of the first `columns` numbers, a vector at most, of each of
-    `terms` rows from A on are not zero."""
-    width = lanes(size)
+    """The code that writes to `bits` which of the first `columns` numbers, a cache line at most, of each of
+    `terms` rows are not zero. The rows lie `apart` numbers from each other."""
+    width, count = lanes(size), LINE // size
 
     def emit(context, builder: ir.IRBuilder, signature, args):
-        A, step, columns, terms, bits = args
+        A, apart, columns, terms, bits = args
         vectors = Vectors(builder, size, width)
         a, written = builder.inttoptr(A, vectors.real.as_pointer()), builder.inttoptr(bits, i32.as_pointer())
-        there = vectors.below(columns)
-        with cgutils.for_range(builder, terms) as loop:
-            value = vectors.load(builder.gep(a, [builder.mul(loop.index, step)]), there)
-            found = builder.bitcast(vectors.nonzero(value), ir.IntType(width))
-            builder.store(builder.zext(found, i32), builder.gep(written, [loop.index]))
+
+        def go(masks):
+            with cgutils.for_range(builder, terms) as loop:
+                row, word = builder.gep(a, [builder.mul(loop.index, apart)]), i64(0)
+                for first, mask in zip(range(0, count, width), masks, strict=True):
+                    value = vectors.load(builder.gep(row, [i64(first)]), mask)
+                    own = builder.shl(vectors.bits(vectors.nonzero(value)), i64(first))
+                    word = builder.or_(word, own)
+                builder.store(builder.trunc(word, i32), builder.gep(written, [loop.index]))
+
+        with builder.if_else(builder.icmp_signed("<", columns, i64(count))) as (edge, inside):
+            with edge:
+                go([vectors.below(builder.sub(columns, i64(first))) for first in range(0, count, width)])
+            with inside:
+                go([None] * (count // width))
         return context.get_dummy_value()
 
     @intrinsic
-    def bits_of(typingctx, A, step, columns, terms, bits):
+    def bits_of(typingctx, A, apart, columns, terms, bits):
         return types.void(*[_WORD] * 5), emit
 
-    def code(A, step, columns, terms, bits):
-        bits_of(A, step, columns, terms, bits)
+    def code(A, apart, columns, terms, bits):
+        bits_of(A, apart, columns, terms, bits)
 
     return code
 
@@ -149,33 +172,13 @@ def _make_of_bits(size: int) -> Any:
     return code
 
 
-def _make_one_by_one(size: int) -> Any:
-    """The code of :func:`_make_of_rows`, for rows and for columns."""
-    real = np.float32(0) if size == 4 else np.float64(0)
-
-    def code(A, apart, rows, step, terms, places):
-        last, apart, span = rows - 1, apart * size, (terms - 1) * step + 1
-        a, b = floats_at(A, span, real), floats_at(A + min(1, last) * apart, span, real)
-        c, d = floats_at(A + min(2, last) * apart, span, real), floats_at(A + last * apart, span, real)
-        found, count = floats_at(places, terms + 1, np.int32(0)), np.uint64(0)
-        for k in range(terms):
-            found[count] = k
-            k = np.uint64(k * step)
-            count += np.uint64((a[k] != 0) | (b[k] != 0) | (c[k] != 0) | (d[k] != 0))
-        return np.int64(count)
-
-    return code
-
-
 @functools.cache
 def codes(size: int) -> tuple[int, int, int]:
-    """The addresses of the code for rows, and of those for columns: for the bits, and for what they list; two
-    zeros where the first one serves columns too."""
+    """The addresses of the code for rows, and of those for columns: for their bits, and for what these
+    list."""
     variant = f"f{8 * size} lanes={lanes(size)}"
-    if not widest():
-        return native(_WORD(*[_WORD] * 6), _make_one_by_one(size), variant=variant), 0, 0
     return (
-        native(_WORD(*[_WORD] * 6), _make_of_rows(size), variant=variant),
+        native(_WORD(*[_WORD] * 5), _make_of_rows(size), variant=variant),
         native(types.void(*[_WORD] * 5), _make_bits(size), variant=variant),
         native(_WORD(*[_WORD] * 4), _make_of_bits(size), variant=variant),
     )

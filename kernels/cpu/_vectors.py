@@ -170,11 +170,13 @@ class Vectors:
         function = self.function(f"x86.avx512.mask.compress.{suffix}", kind, kind, kind, mask.type)
         return self._builder.call(function, [value, ir.Constant(kind, None), mask])
 
+    def bits(self, mask: Any) -> Any:
+        """`mask` as an int64, lane i as bit i."""
+        return self._builder.zext(self._builder.bitcast(mask, ir.IntType(self.width)), i64)
+
     def count(self, mask: Any) -> Any:
         """For how many lanes `mask` stands, as an int64."""
-        bits = ir.IntType(self.width)
-        function = self.function(f"ctpop.i{self.width}", bits, bits)
-        return self._builder.zext(self._builder.call(function, [self._builder.bitcast(mask, bits)]), i64)
+        return self._builder.call(self.function("ctpop.i64", i64, i64), [self.bits(mask)])
 
     def floor(self, relu: Any) -> Any:
         """For :meth:`at_least`: zeros if the int64 `relu` is not zero, else what nothing is below."""

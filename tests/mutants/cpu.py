@@ -143,9 +143,13 @@ MUTANTS: list[Mutant] = [
         "tests/test_mostly_zeros.py",
         ("append(whole, vectors.below(builder.sub(terms, whole)))", "pass"),
         ("builder.store(builder.add(length, vectors.count(mask)), count)", "pass"),
-        ("builder.add(lane, vectors.splat(builder.trunc(k, i32)))", "lane"),
+        (
+            "vectors.splat(builder.trunc(k, i32)))\n        vectors.store",
+            "vectors.splat(i32(0)))\n        vectors.store",
+        ),
         ("return functools.reduce(builder.or_, some)", "return some[0]"),
-        ("there = vectors.below(columns)", "there = vectors.below(builder.sub(columns, i64(1)))"),
+        ("go([vectors.below(builder.sub(columns, i64(first)))", "go([vectors.below(i64(0))"),
+        ("builder.shl(vectors.bits(vectors.nonzero(value)), i64(first))", "i64(0)"),
         ("i64(r), last)\n        addresses", "i64(0), last)\n        addresses"),
     ),
     *of(
