@@ -113,8 +113,10 @@ def _parts(rows, terms, b):
     The parts of C are written and read once more, which must be little beside what is spared of B: the more
     rows, the fewer parts.
     """
-    if b.size * b.itemsize < LARGE or terms < 4 * rows:
+    if b.size * b.itemsize < LARGE or terms < 2 * rows:
         return 1
+    if terms < 4 * rows:
+        return 2
     most = 4 if terms < 2048 else 8
     return most if rows <= 256 else max(2, min(most, 1280 // rows))
 
