@@ -102,7 +102,7 @@ def ways_of_products() -> set[tuple[int, bool, bool, bool, bool]]:
     reduction is cut: over the products drawn."""
     ways = set()
     helpers = {name: f.py_func for name, f in vars(linear).items() if hasattr(f, "py_func")}
-    packing, far, copies, parts = (helpers[name] for name in ("packing", "far", "_copies", "_parts"))
+    packing, far, copies, parts = (helpers[name] for name in ("packing", "far", "_copies", "parts_of"))
     packers = {name: helpers[name] for name in ("far", "count_of_panels")}
     for name in ("linear, large", "linear_backward, large"):
         for i in range(COUNTS[name]):
@@ -139,7 +139,7 @@ def test_the_zeros_drawn_for_it_are_left_out() -> None:
         _, (x, weight, _, _) = WAYS["linear, mostly zeros"](Draw([i], np.float32, REFERENCE))
         x, weight, out = map(np.ascontiguousarray, (x, weight, x @ weight))
         assert _mostly_zeros.possible(x.shape, weight.shape[1]), x.shape
-        assert _mostly_zeros.product(x, False, weight, weight[0, :0], out, 0, 1)[0], x.shape
+        assert _mostly_zeros.product(x, False, weight, weight[0, :0], out, 0)[0], x.shape
 
 
 def test_the_convolutions_drawn_for_it_go_by_winograd_s_way() -> None:

@@ -34,6 +34,7 @@ from numba.extending import intrinsic
 from ._jit import call_code, call_code_for, inline, jit, native
 from ._math import like
 from ._nonzeros import FOUR, codes, rows_at
+from ._parts import add_up_parts, parts_of
 from ._vectors import LINE, Vectors, i32, i64
 from .activation import apply
 from .threads import parallel_for, pool, share_out
@@ -178,37 +179,30 @@ def _group(codes, A, apart, step, rows, depth, B, out, bias, add, scratch):
 
 
 @inline
-def _task(t, tasks, codes, parts, a, transposed, b, bias, c, code):
+def _task(t, tasks, codes, a, transposed, b, bias, c, sums, code):
+    # sums: (parts, M, N), or nothing where the one part is C itself
     (M, N), K, size = c.shape, len(b), a.itemsize
+    part, parts, t = t // tasks, max(len(sums), 1), t % tasks
+    begin, stop = part * K // parts, (part + 1) * K // parts
     group = LINE // size
     groups = (M + group - 1) // group
     first, end = t * groups // tasks * group, min((t + 1) * groups // tasks * group, M)
+    out = sums[part] if len(sums) else c
     apart, step = (1, M) if transposed else (K, 1)
     most = max(1, min(_TERMS, _BLOCK // (N * size)))
     scratch = np.empty(most + LINE // 4, np.int32), np.empty(most + LINE // 4, np.int32)
-    added = np.empty((end - first if parts > 1 else 0, N), a.dtype)
-    own = c[first:end]
-    for part in range(parts):
-        begin, stop = part * K // parts, (part + 1) * K // parts
-        out = own if part == 0 else added
-        for k in range(begin, stop, most):
-            start = bias.ctypes.data if bias.size and parts == 1 and k == 0 else 0
-            for i in range(0, end - first, group):
-                A = a.ctypes.data + ((first + i) * apart + k * step) * size
-                rows, depth, add = min(group, end - first - i), min(most, stop - k), 1 if k > begin else 0
-                B = b.ctypes.data + k * N * size
-                _group(codes, A, apart, step, rows, depth, B, out[i:], start, add, scratch)
-        for i in range(end - first if part > 0 else 0):
-            for j in range(N):
-                own[i, j] += added[i, j]
-    for i in range(end - first if parts > 1 else 0):
-        for j in range(bias.size):
-            own[i, j] += bias[j]
-    apply(own.reshape((end - first) * N), code)
+    for k in range(begin, stop, most):
+        start = bias.ctypes.data if bias.size and not len(sums) and k == 0 else 0
+        B, depth, add = b.ctypes.data + k * N * size, min(most, stop - k), 1 if k > begin else 0
+        for i in range(first, end, group):
+            A, rows = a.ctypes.data + (i * apart + k * step) * size, min(group, end - i)
+            _group(codes, A, apart, step, rows, depth, B, out[i:], start, add, scratch)
+    if not len(sums):
+        apply(c[first:end].reshape((end - first) * N), code)
 
 
 @jit
-def _product(pool, codes, parts, a, transposed, b, bias, c, code, done):
+def _product(pool, codes, a, transposed, b, bias, c, code, done):
     done[0] = 0
     if not _few(codes, a):
         return
@@ -218,15 +212,20 @@ def _product(pool, codes, parts, a, transposed, b, bias, c, code, done):
     for piece in finite:
         if not piece:
             return
-    group, work = LINE // c.itemsize, 2.0 * len(c) * b.size * _SHARE
-    tasks = share_out(pool, (len(c) + group - 1) // group, work, _FLOPS)
-    parallel_for(pool, tasks, _task, (tasks, codes, parts, a, transposed, b, bias, c, code))
+    (M, N), group = c.shape, LINE // c.itemsize
+    parts = parts_of(M, len(b), b)
+    sums = np.empty((parts if parts > 1 else 0, M, N), c.dtype)
+    tasks = share_out(pool, (M + group - 1) // group, 2.0 * M * b.size * _SHARE, _FLOPS)
+    tasks = (tasks + parts - 1) // parts
+    parallel_for(pool, parts * tasks, _task, (tasks, codes, a, transposed, b, bias, c, sums, code))
+    if parts > 1:
+        add_up_parts(pool, bias, c, sums, code)
     done[0] = 1
 
 
-def product(a, transposed, b, bias, c, code, parts):
+def product(a, transposed, b, bias, c, code):
     """``c = A b + bias``, A being `a` or its transpose, and then the activation of that code, if A is mostly
-    zeros; the sums in so many `parts`. Returns one number in an array: whether it has been computed."""
+    zeros. Returns one number in an array: whether it has been computed."""
     done = np.empty(1, np.int64)
-    _product(pool(), _codes(a.itemsize, c.shape[1]), parts, a, transposed, b, bias, c, code, done)
+    _product(pool(), _codes(a.itemsize, c.shape[1]), a, transposed, b, bias, c, code, done)
     return done

@@ -1,13 +1,9 @@
 """Matrix product with bias and activation, and its gradients, on the register tile of ``tile.py``.
 
 All three products are C = A B with B and C in rows: X W, X' dY (A's rows are then columns of memory), dY
-W'. Work is cut into blocks of rows of C and, where B is large and C is low, the reduction into parts (see
-`_parts`), whose sums are added in order. Into how many parts depends on the shape alone, and every part is
-summed by one task from its first term to its last: no result depends on the threads.
-
-Why parts: with C's rows shared out, every core would read all of B, the weights. With the reduction shared
-out each reads only its own rows of them, and these are the rows it also has in the gradient and in the
-update: three quarters of a hidden layer's arrays then stay in the core's own cache from step to step.
+W'. Work is cut into blocks of rows of C and, where B is large and C is low, the reduction into parts, whose
+sums are added in order (``_parts.py``). Into how many depends on the shape alone, and every part is summed by
+one task from its first term to its last: no result depends on the threads.
 
 What keeps the operands of a tile in the caches: the reduction is taken in blocks of some hundred terms, C
 standing in between. Where A comes from memory, the first panel of B fetches a few long rows of it into the L2
@@ -51,11 +47,12 @@ from ._packing import (
     pack_all,
     packing,
 )
+from ._parts import add_up_parts, parts_of
 from ._rows import column_sums
 from ._tape import moved_by_python
 from ._turn import turn_part
 from ._vectors import LINE
-from .activation import RELU, apply, code_of, finish
+from .activation import RELU, code_of, finish
 from .threads import parallel_for, pool, share_out
 from .tile import NOTHING, lanes, multiply, panels
 
@@ -68,7 +65,6 @@ _COLUMNS_FAR = 192  # the same of a transpose from memory, whose _DEEPER terms f
 _ROWS_FAR = 96  # the same of rows from memory
 _COPIED_PANELS = 8  # of B, beyond which copying A pays with any vectors
 _STRIPE = 64  # rows of a weight that a task transposes
-_ADDED_ROWS = 16  # of C in a task that adds up parts
 
 
 @inline
@@ -104,21 +100,6 @@ def _copies(a, transposed, tiles, b):
     """
     narrow = tiles[0] * a.itemsize < LINE
     return _asks(a, transposed) and (narrow or count_of_panels(b.shape[1], tiles) > _COPIED_PANELS)
-
-
-@inline
-def _parts(rows, terms, b):
-    """Into how many parts to cut a reduction of so many `terms` for so many `rows` of C.
-
-    The parts of C are written and read once more, which must be little beside what is spared of B: the more
-    rows, the fewer parts.
-    """
-    if b.size * b.itemsize < LARGE or terms < 2 * rows:
-        return 1
-    if terms < 4 * rows:
-        return 2
-    most = 4 if terms < 2048 else 8
-    return most if rows <= 256 else max(2, min(most, 1280 // rows))
 
 
 @inline
@@ -180,21 +161,6 @@ def _rows_task(t, block, tiles, a, transposed, b, how, edges, packed, bias, c, s
         finish(c[first : first + rows].reshape(rows * N), code)
 
 
-@inline
-def _add_task(t, bias, c, sums, code):
-    parts, M, N = sums.shape
-    first, end = t * _ADDED_ROWS, min((t + 1) * _ADDED_ROWS, M)
-    for i in range(first, end):
-        row = c[i]
-        copy(sums[0, i], row)
-        for part in range(1, parts):
-            for j in range(N):
-                row[j] += sums[part, i, j]
-        for j in range(bias.size):
-            row[j] += bias[j]
-    apply(c[first:end].reshape((end - first) * N), code)
-
-
 @jit
 def _product(pool, tiles, a, transposed, b, bias, c, code, sums_of_b, room, done):
     """``c = A b + bias``, A being `a` or its transpose, then the activation of that code; and the sums of the
@@ -205,7 +171,7 @@ def _product(pool, tiles, a, transposed, b, bias, c, code, sums_of_b, room, done
     (M, N), K = c.shape, b.shape[0]
     how = packing(a, M, transposed, tiles, b, room.size > 0)
     edges = edges_of_panels(N, 1 if how == IN_PLACE else count_of_panels(N, tiles), tiles[0])
-    parts = _parts(M, K, b)
+    parts = parts_of(M, K, b)
     sums = np.empty((parts if parts > 1 else 0, M, N), a.dtype)
     # Each task reads all of B, or of its part: with many rows, few tall blocks, as many for each thread
     _, tallest = _blocks(a, transposed)
@@ -223,7 +189,7 @@ def _product(pool, tiles, a, transposed, b, bias, c, code, sums_of_b, room, done
     arguments = (block, tiles, a, transposed, b, how, edges, packed, bias, c, sums, code)
     parallel_for(pool, parts * ((M + block - 1) // max(block, 1)) if needed else 0, _rows_task, arguments)
     if parts > 1 and needed:
-        parallel_for(pool, (M + _ADDED_ROWS - 1) // _ADDED_ROWS, _add_task, (bias, c, sums, code))
+        add_up_parts(pool, bias, c, sums, code)
     column_sums(summed, sums_of_b)
 
 
@@ -267,8 +233,7 @@ def linear(x, weight, bias, activation):
     else:
         done = _mostly_zeros.NEVER
         if _mostly_zeros.possible(x.shape, weight.shape[1]):
-            parts = _parts.py_func(len(x), len(weight), weight)
-            done = _mostly_zeros.product(x, False, weight, bias, out, code, parts)
+            done = _mostly_zeros.product(x, False, weight, bias, out, code)
         _product(pool(), panels(x.itemsize), x, False, weight, bias, out, code, nothing, nothing, done)
     return out
 
@@ -284,7 +249,7 @@ def linear_backward(grad, x, weight, input_grad, out=None):
     else:
         done, room = _mostly_zeros.NEVER, _room(x, grad)
         if not room.size and _mostly_zeros.possible(x.shape, weight.shape[1]):
-            done = _mostly_zeros.product(x, True, grad, nothing, dense, 0, 1)
+            done = _mostly_zeros.product(x, True, grad, nothing, dense, 0)
         _product(pool(), panels(x.itemsize), x, True, grad, nothing, dense, 0, sums, room, done)
     grad_x = None
     if input_grad:
