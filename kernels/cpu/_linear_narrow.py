@@ -27,6 +27,7 @@ from numba.extending import intrinsic
 from ._jit import inline, jit
 from ._math import like
 from ._memory import aligned
+from ._parts import FLOPS
 from ._rows import column_sums
 from ._turn import turn_part
 from ._vectors import Vectors, i64, prefetch
@@ -36,7 +37,6 @@ from .tile import lanes, registers
 
 _MOST_COLUMNS = 12
 _FEWEST_ROWS, _FEWEST_TERMS, _FEWEST = 64, 192, 100_000  # of X, from which on turning W and adding lanes pays
-_FLOPS = 400_000  # of a task at least, as in ``linear.py``
 _VECTORS = 2  # in a panel of dW' columns
 _PANELS = 128  # of columns in one task at most: the next rows of X still fit the L2 cache
 _MANY_ROWS, _PARTS = 2048, 8  # from which on, and in how many parts, dW's sums are shared out by rows
@@ -198,7 +198,7 @@ def _forward_kernel(size, columns):
         K, N = weight.shape
         turn_part(like(weight[0, 0], 0), weight.ctypes.data, N, K, N, turned.ctypes.data, turned.shape[1])
         turned[:, K:] = 0
-        tasks = share_out(pool, len(x), 2.0 * len(x) * weight.size, _FLOPS)
+        tasks = share_out(pool, len(x), 2.0 * len(x) * weight.size, FLOPS)
         parallel_for(pool, tasks, task, (tasks, x, turned, bias, out, code))
 
     return kernel
@@ -245,7 +245,7 @@ def _backward_kernel(size, columns):
         panels = wide // (nv * width)
         least = (panels + _PANELS - 1) // _PANELS
         work = 2.0 * len(x) * grad_weight.size
-        tasks = least if parts > 1 else max(share_out(pool, panels, work, _FLOPS, 2), least)
+        tasks = least if parts > 1 else max(share_out(pool, panels, work, FLOPS, 2), least)
         parallel_for(pool, parts * tasks, task, (tasks, x, grad, sums))
         tasks = share_out(pool, len(grad_weight), parts * grad_weight.size, _ADDED, 1)
         parallel_for(pool, tasks, add_task, (tasks, sums, grad_weight))

@@ -34,7 +34,7 @@ from numba.extending import intrinsic
 from ._jit import call_code, call_code_for, inline, jit, native
 from ._math import like
 from ._nonzeros import FOUR, codes, rows_at
-from ._parts import add_up_parts, parts_of
+from ._parts import FLOPS, add_up_parts, parts_of
 from ._vectors import LINE, Vectors, i32, i64
 from .activation import apply
 from .threads import parallel_for, pool, share_out
@@ -44,7 +44,6 @@ _FEWEST_ROWS, _FEWEST_COLUMNS = 48, 512  # of X, from which on looking pays
 _FEWEST_OUTPUTS = 16
 _SAMPLES = 8  # groups of four rows that are looked at
 _SHARE = 0.75  # of their terms in the list at most: there this way is hardly faster
-_FLOPS = 400_000  # of a task at least, as in ``linear.py``
 _BLOCK, _TERMS = 1 << 18, 1024  # bytes of B, and terms, at a time: they stay in the L2 cache
 _CHECKED = 1 << 14  # numbers of B in a task that looks for Inf and NaN at least
 _VECTORS = {16: 3, 32: 6}  # of columns at a time, by the number of vector registers
@@ -215,7 +214,7 @@ def _product(pool, codes, a, transposed, b, bias, c, code, done):
     (M, N), group = c.shape, LINE // c.itemsize
     parts = parts_of(M, len(b), b)
     sums = np.empty((parts if parts > 1 else 0, M, N), c.dtype)
-    tasks = share_out(pool, (M + group - 1) // group, 2.0 * M * b.size * _SHARE, _FLOPS)
+    tasks = share_out(pool, (M + group - 1) // group, 2.0 * M * b.size * _SHARE, FLOPS)
     tasks = (tasks + parts - 1) // parts
     parallel_for(pool, parts * tasks, _task, (tasks, codes, a, transposed, b, bias, c, sums, code))
     if parts > 1:

@@ -77,7 +77,7 @@ def _make_cases(size: int) -> Any:
                     here = builder.add(at, here)
                     slope = vectors.load(builder.gep(slopes, [here]), among)
                     place = vectors.load(builder.gep(places, [here]), among, kind=vectors.places)
-                    there = builder.fcmp_unordered("!=", slope, vectors.constant(0))
+                    there = vectors.nonzero(slope)
                     for case, its in enumerate(cases):
                         those = builder.and_(builder.icmp_signed("==", place, its), there)
                         index = builder.add(target, i64((case * WORD + o) // _PIECE))

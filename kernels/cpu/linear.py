@@ -47,7 +47,7 @@ from ._packing import (
     pack_all,
     packing,
 )
-from ._parts import add_up_parts, parts_of
+from ._parts import FLOPS, add_up_parts, parts_of
 from ._rows import column_sums
 from ._tape import moved_by_python
 from ._turn import turn_part
@@ -56,7 +56,6 @@ from .activation import RELU, code_of, finish
 from .threads import parallel_for, pool, share_out
 from .tile import NOTHING, lanes, multiply, panels
 
-_FLOPS = 400_000  # of a task at least, about 2 µs: four times what handing it out costs
 _DEPTH = 128  # terms of the reduction in one block at most: so much of a panel of B fits the L1 cache
 _DEEPER, _DEEPEST = 320, 512  # the same where A comes from memory: of a transpose, and of rows
 _BLOCK = 1 << 19  # bytes of C in one task
@@ -177,8 +176,8 @@ def _product(pool, tiles, a, transposed, b, bias, c, code, sums_of_b, room, done
     _, tallest = _blocks(a, transposed)
     tallest = tallest or max(_LOWEST, min(_TALLEST, _BLOCK // max(N * a.itemsize, 1)))
     work = 2.0 * M * b.size
-    tasks = share_out(pool, M, work, _FLOPS, 8 if M <= 2 * _LOWEST else 2)
-    threads = max(1, share_out(pool, M, work, _FLOPS, 1))
+    tasks = share_out(pool, M, work, FLOPS, 8 if M <= 2 * _LOWEST else 2)
+    threads = max(1, share_out(pool, M, work, FLOPS, 1))
     blocks = max((tasks + parts - 1) // parts, (M // tallest + threads - 1) // threads * threads)
     block = (M + blocks - 1) // max(blocks, 1)
     turns, lines = _turns(a, transposed, block)
