@@ -284,6 +284,18 @@ def test_warmup_calls_every_operation_in_both_precisions():
             assert any(title.split()[0] == name and title.endswith(dtype) for title in titles), (name, dtype)
 
 
+@pytest.mark.parametrize("size", [3, 5])
+def test_warmup_s_networks_are_recorded_there_and_back(size):
+    with fastnn.use_backend("numba"):
+        net = warmup._network(size, np.float32)
+        x, grad = np.ones((2, 1, 12, 12), np.float32), np.ones((2, 3), np.float32)
+        warmup._record(net, x + np.random.default_rng(0).random(x.shape, np.float32), grad)
+    inference, training = net._programs._found.values()
+    assert inference._program is not None
+    (backward,) = training._backwards.values()
+    assert backward._program is not None
+
+
 def test_warmup_leaves_nothing_to_compile_for_the_networks():
     from fastnn.kernels.cpu import _jit, activation, conv, conv_pool, linear, loss, pool, random, update
 

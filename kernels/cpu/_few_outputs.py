@@ -134,14 +134,14 @@ def _make_fold(size):
 
 @inline
 def _turn(weight, skipped, used, turned):
-    """Lay out `used` columns of the flipped filters from `skipped` on, each row in whole vectors."""
-    O, C, KH, KW = weight.shape
+    """Lay out `used` columns of the flipped HWIO filters from `skipped` on, each row in whole vectors."""
+    KH, KW, C, O = weight.shape
     row = (used * O + turned.shape[2] - 1) // turned.shape[2]
     turned[:] = 0
     for f, q, o, c in np.ndindex((KH, used, O, C)):
         place = q * O + o
         vector, lane = f * row + place // turned.shape[2], place % turned.shape[2]
-        turned[vector, c, lane] = weight[o, c, KH - 1 - f, KW - 1 - (q + skipped)]
+        turned[vector, c, lane] = weight[KH - 1 - f, KW - 1 - (q + skipped), c, o]
 
 
 @functools.cache
@@ -203,7 +203,7 @@ def _kernel(size, outputs, pixels):
         jit, variant=f"{lanes(size)} lanes of {size} bytes, {outputs} outputs of {pixels} pixels"
     )
     def kernel(pool, tasks, blocks, x, weight, turned, out, sums, top, left):
-        KH, KW = weight.shape[2:]
+        KH, KW = weight.shape[:2]
         _turn(weight, 0, KW, turned[0])
         for few in range(1, left + 1):
             _turn(weight, few, KW - few, turned[few])
@@ -222,4 +222,4 @@ def grad_input(grad, weight, out, padding):
     turned = aligned((1 + 2 * max(left, 0), KH * -(-KW * O // width), C, width), grad.dtype)
     sums = aligned((tasks, 2, -(-W * C // width) * width, width), grad.dtype)
     kernel = _kernel(grad.itemsize, C, _pixels(_whole_windows(W, padding, KW), C))
-    kernel(pool(), tasks, blocks, grad, plain(weight), turned, out, sums, top, left)
+    kernel(pool(), tasks, blocks, grad, plain(weight.transpose(2, 3, 1, 0)), turned, out, sums, top, left)
