@@ -27,6 +27,7 @@ import functools
 import numpy as np
 
 from ._conv_rows import place
+from ._desks import desks, leave, sit_down
 from ._jit import inline, jit
 from ._memory import aligned, bias_or_zeros, copy
 from ._tape import doubts, moved_by_python
@@ -35,7 +36,8 @@ from .activation import apply
 from .threads import get_num_threads, parallel_for, pool
 from .tile import lanes, multiply, panels
 
-_TILES = 36  # that are transformed, multiplied and transformed back at a time
+_EACH = 4  # tasks for each thread: some are left to take over from one that fell behind
+_TILES = 24  # that are transformed, multiplied and transformed back at a time
 _PAD = 16  # floats between planes of numbers: a page apart they would fall into one cache set
 _MOST = 7000  # C * O, from which on U does not fit the L2 cache
 _LEAST = 64  # tiles: for fewer, transforming the filters takes too long
@@ -109,15 +111,18 @@ def _kernel(size, ending):
                     copy(where[a, b], indices[n, top + a, left + b, o : o + width])
 
     @inline
-    def task(t, tasks, tiles, x, U, bias, results, scratch, corner, grid, across, code, again):
-        image, V, products, doubt = scratch[0][t], scratch[1][t], scratch[2][t], scratch[3][t]
+    def task(t, tasks, tiles, x, U, bias, results, free, scratch, corner, grid, across, code, again):
+        desk = sit_down(free)
+        image, V, products, doubt = scratch[0][desk], scratch[1][desk], scratch[2][desk], scratch[3][desk]
         C, O, plane = x.shape[3], bias.size, products.shape[1]
         begin, end = t * len(x) // tasks, (t + 1) * len(x) // tasks
         table, no_offset = C * np.arange(_TILES), np.zeros(1, np.int64)
         doubt[:] = 0
         placed, total = -1, (end - begin) * grid[0] * grid[1]
-        for s in range(0, total, _TILES):
-            count = min(_TILES, total - s)
+        turns = (total + _TILES - 1) // _TILES
+        for turn in range(turns):
+            s = turn * total // turns
+            count = (turn + 1) * total // turns - s
             placed = patches(s, count, begin, x, image, corner, grid, V, placed)
             for p in range(N * N):
                 sums, numbers = products.ctypes.data + p * plane * size, V.ctypes.data + p * V.shape[1] * size
@@ -136,10 +141,11 @@ def _kernel(size, ending):
             for lane in range(width):
                 again[n] |= doubt[n - begin, lane] != 0
             apply(results[0][n].reshape(results[0][n].size), code)
+        leave(free, desk)
 
     @functools.partial(jit, variant=f"{size} bytes, {width} lanes, {ending}")
-    def kernel(pool, tasks, tiles, x, U, bias, results, scratch, corner, grid, across, code, again):
-        arguments = (tasks, tiles, x, U, bias, results, scratch, corner, grid, across, code, again)
+    def kernel(pool, tasks, tiles, x, U, bias, results, free, scratch, corner, grid, across, code, again):
+        arguments = (tasks, tiles, x, U, bias, results, free, scratch, corner, grid, across, code, again)
         parallel_for(pool, tasks, task, arguments)
 
     return kernel
@@ -180,21 +186,22 @@ def run(x, filters, bias, out, indices, corner, size, code):
     """
     n, C, O = len(x), x.shape[3], filters.shape[4]
     grid = grid_of(size)
-    tasks = min(n, 2 * get_num_threads())
+    tasks = min(n, _EACH * get_num_threads())
+    free = desks(tasks)
     U = aligned((N * N, C * O + _PAD), x.dtype)
     _filter_kernel(x.itemsize)(pool(), filters[0], U)
     scratch = (
-        aligned((tasks, grid[0] * M + 2, grid[1] * M + 2, C), x.dtype),
-        aligned((tasks, N * N, _TILES * C + _PAD), x.dtype),
-        aligned((tasks, N * N, _TILES * O + _PAD), x.dtype),
-        np.empty((tasks, n // tasks + 1, lanes(x.itemsize)), np.int32),
+        aligned((len(free), grid[0] * M + 2, grid[1] * M + 2, C), x.dtype),
+        aligned((len(free), N * N, _TILES * C + _PAD), x.dtype),
+        aligned((len(free), N * N, _TILES * O + _PAD), x.dtype),
+        np.empty((len(free), n // tasks + 1, lanes(x.itemsize)), np.int32),
     )
     again = doubts(n)
     bias = bias_or_zeros(bias, O)
     ending, where = ("bias", _NOWHERE) if indices is None else ("pool", indices)
     _kernel(x.itemsize, ending)(
-        pool(), tasks, panels(x.itemsize), x, U, bias, (out, where), scratch, corner, grid, size[1], code,
-        again,
+        pool(), tasks, panels(x.itemsize), x, U, bias, (out, where), free, scratch, corner, grid, size[1],
+        code, again,
     )  # fmt: skip
     return again
 

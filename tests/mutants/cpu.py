@@ -265,6 +265,14 @@ MUTANTS: list[Mutant] = [
         ),
         ("weight.ctypes.data + (c * O + o) * size\n", "weight.ctypes.data + o * size\n"),
         ("            if n != placed:", "            if placed < 0:"),
+        ("count = (turn + 1) * total // turns - s", "count = (turn + 1) * total // turns - s - 1"),
+    ),
+    *of(
+        "kernels/cpu/_desks.py",
+        "tests/test_desks.py",
+        ("if take(free.ctypes.data, desk * _WORD):", "if desk >= 0:"),
+        ("min(tasks, get_num_threads())", "get_num_threads()"),
+        ("_WORD = 8", "_WORD = 1"),
     ),
     *of(
         "kernels/cpu/_transforms.py",
