@@ -60,6 +60,9 @@ def _calls(dtype: Any) -> list[tuple[str, Callable[[], Any]]]:
         add("conv2d_max_pool2d", F.conv2d_max_pool2d, batch, filters, draw(6), pool_size=2)
         operands = nhwc(draw(2, 6, half, half)), np.zeros((2, 6, half, half), np.int32), batch, filters
         add("conv2d_max_pool2d_backward", F.conv2d_max_pool2d_backward, *operands)
+    for behind in (layers.ReLU, layers.Sigmoid, layers.Tanh):
+        network = layers.Sequential(layers.Conv2d(4, 6, 3, dtype=dtype), layers.MaxPool2d(2), behind())
+        add("an activation behind a pooled convolution", _there_and_back, network, images)
     add("im2col", F.im2col, images, 3)
     add("col2im", F.col2im, columns, 8, 3)
     for name in ("relu", "leaky_relu", "sigmoid", "tanh", "gelu", "softmax", "log_softmax"):
@@ -105,6 +108,10 @@ def _network(size: int, dtype: Any) -> layers.Sequential:
         *(layers.Linear(16 * (side - 2) ** 2, 8, dtype=dtype), layers.ReLU(), layers.Dropout()),
         layers.Linear(8, 3, dtype=dtype),
     )
+
+
+def _there_and_back(network: layers.Sequential, x: np.ndarray) -> None:
+    network.backward(network(x, training=True))
 
 
 def _record(network: layers.Sequential, x: np.ndarray, grad: np.ndarray) -> None:

@@ -61,13 +61,16 @@ def draw_panel(d: Draw) -> Drawn:
     )
 
 
-def run_window(w, image, begins, places, values, count, add, scatter):
-    """All passes over the window `w` (runs, length) and `image`, from its first element on."""
+def run_window(w, image, begins, places, values, count, add, scatter, back):
+    """All passes over the window `w` (runs, length) and `image`, from its first element on; `back`: over the
+    list from its last entry to its first."""
     size, (runs, length) = w.itemsize, w.shape
+    first_entry, step = (max(count - 1, 0), -1) if back else (0, 1)
     for code, run, first, last in passes(size, runs, length, scatter).tolist():
-        from_python(code, 9)(
+        from_python(code, 10)(
             w.ctypes.data + (run * length + first) * size, length, image.ctypes.data + first * size,
-            begins[run:].ctypes.data, places.ctypes.data, values.ctypes.data, count, last, add,
+            begins[run:].ctypes.data, places[first_entry:].ctypes.data, values[first_entry:].ctypes.data,
+            count, step, last, add,
         )  # fmt: skip
     return image if scatter else w
 
@@ -82,7 +85,7 @@ def draw_window(d: Draw) -> Drawn:
     add = scatter or d.flag()
     w = (np.ones if add else np.empty)((runs, length), d.dtype)
     image, values = np.ones(last + int(begins[-1]) + length, d.dtype), np.ones(count, d.dtype)
-    return run_window, (w, image, begins, places, values, count, add, scatter)
+    return run_window, (w, image, begins, places, values, count, add, scatter, d.flag())
 
 
 @jit

@@ -15,6 +15,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
+from fastnn.kernels.cpu import activation as activations
 from fastnn.kernels.cpu import conv_pool as cpu
 from fastnn.kernels.reference import conv_pool as reference
 from fastnn.kernels.reference._elementwise import activate
@@ -313,6 +314,30 @@ def test_backward_fills_the_arrays_it_is_given(case: cases.ConvPool) -> None:
             assert grads[2] is out[1]
             for ours, expected in zip(grads, fresh, strict=True):
                 np.testing.assert_array_equal(ours, expected)
+
+
+@pytest.mark.parametrize("name", ["relu", "sigmoid", "tanh"])
+@pytest.mark.parametrize("dtype", parity.DTYPES)
+@pytest.mark.parametrize("case", cases.CONV_POOL_REAL[:1] + cases.CONV_POOL_ODD, ids=cases.by_name)
+def test_an_activation_s_gradient_in_the_same_pass_has_the_bits_of_one_taken_before(
+    case: cases.ConvPool, dtype: Any, name: str
+) -> None:
+    x, weight, bias, grad = case.operands(dtype)
+    out, indices = cpu.conv2d_max_pool2d(x, weight, bias, case.convolution, case.pooling, name)
+    options = indices, x, weight, case.convolution
+    slope = getattr(activations, f"{name}_backward")(grad, out)
+    for input_grad, layout in itertools.product((False, True), ("C", "channels-last")):
+        given = parity.arrange(out, layout)
+        ours = parity.call(
+            cpu.conv2d_max_pool2d_backward, grad, *options, input_grad, None, case.pooling, (name, given)
+        )
+        before = cpu.conv2d_max_pool2d_backward(slope, *options, input_grad, None, case.pooling)
+        for actual, expected in zip(ours, before, strict=True):
+            np.testing.assert_array_equal(actual, expected)
+    theirs = reference.conv2d_max_pool2d_backward(grad, *options, True, None, case.pooling, (name, out))
+    for actual, expected in zip(ours, theirs, strict=True):
+        tolerance = 1e-4 if dtype == np.float32 else 1e-11
+        np.testing.assert_allclose(actual, expected, tolerance, tolerance)
 
 
 @pytest.mark.parametrize("case", [PLAIN, GROUPED], ids=["lists", "no lists"])

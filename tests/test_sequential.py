@@ -72,6 +72,34 @@ def test_each_elementwise_activation_is_one_call_with_the_layer_before_it(
     assert seen == ["sigmoid", None, None]  # gelu keeps its input, which a fused call would not give
 
 
+@pytest.mark.parametrize("activation", [ly.ReLU, ly.Sigmoid, ly.Tanh])
+def test_behind_a_pooled_convolution_an_activation_s_gradient_is_in_the_same_call(
+    backend: str, activation: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(*arguments: Any) -> Any:
+        raise AssertionError("a call of its own")
+
+    net = ly.Sequential(ly.Conv2d(1, 4, 3), activation(), ly.MaxPool2d(2), ly.Conv2d(4, 4, 3))
+    out = net.forward(X.astype(np.float32), training=True)
+    monkeypatch.setattr(activation, "backward", refused)
+    assert net.backward(np.ones_like(out)).any()
+    assert net.backward(np.ones_like(out), input_grad=False) is None
+
+
+def test_an_activation_that_ran_alone_meanwhile_is_no_part_of_the_backward(backend: str) -> None:
+    net = ly.Sequential(ly.Conv2d(1, 4, 3), ly.MaxPool2d(2), ly.Tanh())
+    x = X.astype(np.float32)
+    grad = np.ones_like(net.forward(x, training=True))
+    net[2].forward(np.ones((2, 3), np.float32), training=True)
+    with pytest.raises(ValueError, match="grad has shape"):
+        net.backward(grad)
+    net[2].forward(grad)
+    with pytest.raises(RuntimeError, match="Tanh"):
+        net.backward(grad)
+    net.forward(x, training=True)
+    net.backward(grad)
+
+
 def test_a_subclass_of_an_activation_keeps_its_own_forward(backend: str) -> None:
     class Doubled(ly.ReLU):
         def forward(self, x: Any, training: bool = False) -> Any:

@@ -34,7 +34,7 @@ def framed(values: np.ndarray, frame: float) -> np.ndarray:
     return inside
 
 
-def check(dtype: Any, runs: int, length: int, count: int, add: bool, scatter: bool) -> None:
+def check(dtype: Any, runs: int, length: int, count: int, add: bool, scatter: bool, back: bool) -> None:
     """Run a window of which the runs lie apart in the image, and compare all memory with the formula's."""
     rng = np.random.default_rng([runs, length, count])
     begins = (length + rng.integers(1, 9)) * np.arange(runs)
@@ -55,8 +55,8 @@ def check(dtype: Any, runs: int, length: int, count: int, add: bool, scatter: bo
     expected_w = framed(expected_w, np.nan if scatter else MARK)
     expected_image = framed(expected_image, MARK if scatter else np.nan)
     one_more = np.append(places, 1 << 30).astype(np.int32), np.append(values, dtype(np.nan))
-    run_window(w, image, begins, *one_more, count, add, scatter)
-    label = f"{runs} runs of {length}, {count} entries, {add=}"
+    run_window(w, image, begins, *one_more, count, add, scatter, back)
+    label = f"{runs} runs of {length}, {count} entries, {add=}, {back=}"
     np.testing.assert_array_equal(w.base, expected_w.base, label)
     np.testing.assert_array_equal(image.base, expected_image.base, label)
 
@@ -75,14 +75,15 @@ def test_window_computes_its_formula_whatever_passes_it_takes(runs: int, scatter
     for length in lengths(dtype):
         for count in COUNTS:
             for add in (True,) if scatter else (False, True):
-                check(dtype, runs, length, count, add, scatter)
+                check(dtype, runs, length, count, add, scatter, back=(count + length) % 2 == 0)
 
 
 @each_dtype
 @each_direction
 def test_every_width_of_the_mask_is_respected(scatter: bool, dtype: Any) -> None:
     for length in range(1, 2 * lanes(dtype().itemsize) + 1):
-        check(dtype, 2, length, 40, True, scatter)
+        for back in (False, True):
+            check(dtype, 2, length, 40, True, scatter, back)
 
 
 @each_dtype
@@ -93,7 +94,7 @@ def test_what_is_not_finite_stays_with_its_float(scatter: bool, dtype: Any) -> N
     w, image = np.ones((2, length), dtype), np.ones(200, dtype)
     for v, value in enumerate((np.nan, np.inf, -np.inf)):
         (w[1] if scatter else image[100:])[v] = value
-    run_window(w, image, begins, places, values, 3, True, scatter)
+    run_window(w, image, begins, places, values, 3, True, scatter, back=False)
     expected = image if scatter else w[1]
     if scatter:  # NaN + 1, Inf and -Inf for the windows at 0 and 3
         touched = 100 + np.arange(6)

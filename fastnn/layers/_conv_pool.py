@@ -7,6 +7,7 @@ from typing import Any
 
 from fastnn import functional as F
 from fastnn.functional._check import fits_out, place, same_shape
+from fastnn.layers.activation import FromOutput
 from fastnn.layers.base import Layer, misplaced
 from fastnn.layers.conv import Conv2d
 from fastnn.layers.pool import MaxPool2d
@@ -44,9 +45,7 @@ class ConvPool(Layer):
         return self.forward_with(x, training, None)
 
     def forward_with(self, x: Any, training: bool, activation: str | None) -> Any:
-        """:meth:`forward` and the activation of that name in one pass; that layer's backward comes before
-        this one's.
-        """
+        """:meth:`forward` and the activation of that name in one pass."""
         convolution, pooling = self._convolution, self._pooling
         x, weight, bias = convolution.operands(x, training)
         geometry = convolution._geometry
@@ -60,14 +59,25 @@ class ConvPool(Layer):
         return out
 
     def backward(self, grad: Any, input_grad: bool = True) -> Any:
+        return self.backward_with(grad, input_grad)
+
+    def backward_with(self, grad: Any, input_grad: bool = True, activation: FromOutput | None = None) -> Any:
+        """:meth:`backward`, and in the same pass that of the activation that :meth:`forward_with` applied."""
         convolution, pooling = self._convolution, self._pooling
         x, kept = convolution._saved, pooling._saved
         if x is None or kept is None:
             raise convolution._no_forward()
         weight, (indices, between) = convolution.weight._data, kept
-        backend, (grad, x, weight) = place(("grad", "x", "weight"), grad, x, weight)
-        if grad.shape != indices.shape:
-            same_shape("grad", grad, "the output", indices)
+        names: tuple[str, ...] = ("grad", "x", "weight")
+        operands: tuple[Any, ...] = (grad, x, weight)
+        if activation is not None:
+            if activation._saved is None:
+                raise activation._no_forward()
+            names, operands = (*names, "output"), (*operands, activation._saved)
+        backend, (grad, x, weight, *outputs) = place(names, *operands)
+        for output in (indices, *outputs):
+            if grad.shape != output.shape:
+                same_shape("grad", grad, "the output", output)
         if between != (len(x), len(weight), *convolution.output_size(x.shape[2:])):
             raise RuntimeError(
                 f"{convolution!r} and {pooling!r} did not run together last: since the forward that this "
@@ -78,4 +88,5 @@ class ConvPool(Layer):
         geometry = tuple(convolution._geometry.values())
         out = fits_out(convolution.gradients(), weight, len(weight), backend)
         run, window = backend.conv_pool.conv2d_max_pool2d_backward, tuple(self._window.values())
-        return run(grad, indices, x, weight, geometry, input_grad, out, window)[0]
+        activated = None if activation is None else (activation.fused_as, outputs[0])
+        return run(grad, indices, x, weight, geometry, input_grad, out, window, activated)[0]

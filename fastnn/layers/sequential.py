@@ -3,13 +3,15 @@
 A plan made once says what a forward calls: a convolution and its max-pooling become one call, the activation
 behind them (or behind a Linear or Conv2d alone) is part of it, and layers that only pass values on are spared
 the copy they would make alone. An activation between a convolution and its max-pooling is applied after the
-pooling, to a quarter of the values. Every layer still keeps what its own backward needs.
+pooling, to a quarter of the values; its gradient is part of theirs. Every layer still keeps what its own
+backward needs.
 """
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator
-from typing import Any, overload
+from typing import Any, TypeGuard, overload
 
 import numpy as np
 
@@ -59,8 +61,7 @@ class Sequential(Layer):
         self._backward_plan = _backward_plan(leaves)
         # Without an input gradient, backward ends at the first layer that has parameters.
         trained = [i for i, leaf in enumerate(leaves) if leaf.parameters()]
-        self._first_trained = leaves[trained[0]] if trained else None
-        self._after_first = _backward_plan(leaves, trained[0] + 1) if trained else []
+        self._first_trained = _backward_plan(leaves, trained[0]) if trained else []
 
     def _leaves(self) -> Iterator[Layer]:
         """The layers, with those of nested Sequentials in their places."""
@@ -101,10 +102,10 @@ class Sequential(Layer):
             for run in self._backward_plan:
                 grad = run(grad)
             return grad
-        for run in self._after_first:
+        for run in self._first_trained[:-1]:
             grad = run(grad)
-        if self._first_trained is not None:
-            self._first_trained.backward(grad, input_grad=False)
+        for run in self._first_trained[-1:]:
+            run(grad, input_grad=False)
         return None
 
     def summary(self, input_shape: tuple[int, ...]) -> str:
@@ -154,6 +155,11 @@ def _plain(layer: Layer) -> bool:
     return type(layer) in (Linear, Conv2d, ConvPool, ReLU, Sigmoid, Tanh)
 
 
+def _ends(activation: Layer | None, leaf: Layer) -> TypeGuard[FromOutput]:
+    """Whether it is an activation that `leaf`, right before it, can end in."""
+    return isinstance(activation, FromOutput) and _plain(activation) and _plain(leaf)
+
+
 def _pooled_first(leaves: list[Layer]) -> list[Layer]:
     """The layers in the order they run: a max-pooling before the activation in front of it.
 
@@ -181,12 +187,7 @@ def _forward_plan(leaves: list[Layer]) -> list[tuple[Callable[..., Any], str | N
     i = 0
     while i < len(leaves):
         leaf, following = leaves[i], leaves[i + 1] if i + 1 < len(leaves) else None
-        if (
-            isinstance(leaf, (Linear, Conv2d, ConvPool))
-            and isinstance(following, FromOutput)
-            and _plain(leaf)
-            and _plain(following)
-        ):
+        if isinstance(leaf, (Linear, Conv2d, ConvPool)) and _ends(following, leaf):
             plan.append((leaf.forward_with, following.fused_as, following))
             i += 2
             continue
@@ -202,13 +203,19 @@ def _forward_plan(leaves: list[Layer]) -> list[tuple[Callable[..., Any], str | N
     return plan
 
 
-def _backward_plan(leaves: list[Layer], start: int = 0) -> list[Callable[[Any], Any]]:
+def _backward_plan(leaves: list[Layer], start: int = 0) -> list[Callable[..., Any]]:
     """The backwards of the layers from number `start` on, last layer first."""
-    plan: list[Callable[[Any], Any]] = []
-    for i in range(len(leaves) - 1, start - 1, -1):
-        leaf = leaves[i]
+    plan: list[Callable[..., Any]] = []
+    i = len(leaves) - 1
+    while i >= start:
+        leaf, before = leaves[i], leaves[i - 1] if i > start else None
+        if isinstance(before, ConvPool) and _ends(leaf, before):
+            plan.append(functools.partial(before.backward_with, activation=leaf))
+            i -= 2
+            continue
         if isinstance(leaf, PassThrough) and type(leaf).backward is PassThrough.backward and i > 0:
             plan.append(leaf.pass_back)
         else:
             plan.append(leaf.backward)
+        i -= 1
     return plan

@@ -164,8 +164,8 @@ def passes(shape: tuple, strides: tuple, runs: int, itemsize: int, pooled: bool)
     if rows > 0:
         code = _compiled(_picks.emitter, itemsize, C, rows, length, nv)
         return nv * lanes(itemsize), np.array([(code, f, 0) for f in range(0, runs, rows)], np.int64)
-    height, parts = shares(runs, length, registers() - 5)
-    table = [(_compiled(_emitter, itemsize, height, long, True), f, a) for f, a, long in parts]
+    parts = shares(runs, length, registers() - 5)
+    table = [(_compiled(_emitter, itemsize, height, long, True), f, a) for f, height, a, long in parts]
     return lanes(itemsize), np.array(table, np.int64)
 
 

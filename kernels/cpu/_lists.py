@@ -15,14 +15,18 @@ import numpy as np
 from . import _sort
 from ._conv_rows import add_parts, scratches, whole
 from ._jit import call_code, inline, jit
-from ._memory import aligned, copy, empty_nchw, whole_vectors
+from ._math import like
+from ._memory import aligned, copy, empty_nchw, nhwc, on_a_line, whole_vectors
 from ._pixels import CASES, WORD, codes
+from ._turn import turn_part
 from ._windows import passes
+from .activation import slope_code_of
 from .threads import parallel_for
 from .threads import pool as threads
 from .tile import lanes, widest
 
 _PIXELS = 32  # whose gradients are sorted by filter at a time
+_NO_OUTPUT = {np.dtype(t): np.empty((0, 0, 0, 0), t) for t in (np.float32, np.float64)}
 
 
 @inline
@@ -63,15 +67,20 @@ def _sorted(way, grad, indices, places, values, counts, sums):
 @inline
 def _along_lists(passes, length, filters, image, runs, places, values, counts, add):
     """Run each filter of `filters` (O, taps) along its list, with the windows of the image at address
-    `image`, see ``_windows.py``."""
+    `image`, see ``_windows.py``.
+
+    Every other list is taken from its end: it meets the part of the image that the list before has left in
+    the L1 cache, which may not hold all of it.
+    """
     size = filters.itemsize
     for o in range(filters.shape[0]):
-        own = filters[o].ctypes.data
+        own, count = filters[o].ctypes.data, counts[o]
+        first_entry, step = (0, 1) if o % 2 == 0 else (max(count - 1, 0), -1)
         for p in range(len(passes)):
             code, run, first, last = passes[p]
             W, begins = own + (run * length + first) * size, runs[run:].ctypes.data
-            words = (W, length, image + first * size, begins, places[o].ctypes.data, values[o].ctypes.data,
-                     counts[o], last, add)  # fmt: skip
+            words = (W, length, image + first * size, begins, places[o, first_entry:].ctypes.data,
+                     values[o, first_entry:].ctypes.data, count, step, last, add)  # fmt: skip
             call_code(code, words)
 
 
@@ -93,8 +102,9 @@ def _along_pixels(code, filters, image, grad, indices, words):
 
 
 @inline
-def _backward_task(t, tasks, operands, partials, grad_x, scratch, plans, geometry):
+def _backward_task(t, tasks, operands, activated, partials, grad_x, scratch, plans, geometry):
     x, grad, indices, weight = operands
+    output, slope_code = activated
     sums, bias_sums = partials
     images, slopes = scratch
     runs, sorting, begins, gather, scatter, code = plans
@@ -107,11 +117,16 @@ def _backward_task(t, tasks, operands, partials, grad_x, scratch, plans, geometr
     # cache sets (2 to 4 % slower)
     lists = whole_vectors(O, code[3]), pixels + code[3] + 1
     places, values, counts = np.empty(lists, np.int32), np.empty(lists, x.dtype), np.empty(lists[0], np.int64)
-    words = np.empty((pixels if code[0] != 0 else 0, -(-O // WORD), len(CASES)), np.int64)
+    cases = np.empty((pixels if code[0] != 0 else 0, -(-O // WORD), len(CASES)), np.int64)
+    own = on_a_line(pixels * O if slope_code != 0 else 0, x)
     bias_sums[t] = 0
     begin, end = t * N // tasks, (t + 1) * N // tasks
     for n in range(begin, end):
         slopes_of, indices_of = grad[n].reshape(pixels, O), indices[n].reshape(pixels, O)
+        if slope_code != 0:
+            words = grad[n].ctypes.data, output[n].ctypes.data, own.ctypes.data, own.size
+            call_code(slope_code, words)
+            slopes_of = own.reshape(pixels, O)
         if sorting[0] != 0:
             _sorted(sorting, slopes_of, indices_of, places, values, counts, bias_sums[t])
         else:
@@ -119,7 +134,7 @@ def _backward_task(t, tasks, operands, partials, grad_x, scratch, plans, geometr
         start = whole(x, n, image, geometry)
         _along_lists(gather, length, sums[t], start, runs, places, values, counts, n > begin)
         if code[0] != 0:
-            _along_pixels(code, weight, grad_x[n], grad[n], indices[n], words)
+            _along_pixels(code, weight, grad_x[n], slopes_of.reshape(PH, PW, O), indices[n], cases)
         elif len(scatter) > 0:
             back = grad_x[n] if direct else slope
             back[:] = 0
@@ -130,23 +145,30 @@ def _backward_task(t, tasks, operands, partials, grad_x, scratch, plans, geometr
 
 
 @inline
-def _sum_task(tap, sums, grad_weight):
+def _sum_task(block, width, sums, grad_weight):
     tasks, O, _ = sums.shape
-    C = grad_weight.shape[1]
-    for o in range(O):
-        for c in range(C):
-            total = sums[0, o, tap * C + c]
-            for t in range(1, tasks):
-                total += sums[t, o, tap * C + c]
-            grad_weight[tap, c, o] = total
+    taps, C, _ = grad_weight.shape
+    first, end = block * width, min((block + 1) * width, O)
+    total = sums[0, first:end].reshape((end - first) * taps * C)
+    for t in range(1, tasks):
+        part = sums[t, first:end].reshape(total.size)
+        for i in range(total.size):
+            total[i] += part[i]
+    real = like(total[0], 0)
+    for tap in range(taps):
+        source, target = sums[0, first, tap * C :].ctypes.data, grad_weight[tap, 0, first:].ctypes.data
+        turn_part(real, source, taps * C, end - first, C, target, O)
 
 
 @jit
-def _backward(pool, tasks, operands, partials, grad_x, scratch, plans, geometry, grad_weight, grad_bias):
-    arguments = (tasks, operands, partials, grad_x, scratch, plans, geometry)
+def _backward(
+    pool, tasks, operands, activated, partials, grad_x, scratch, plans, geometry, grad_weight, grad_bias
+):
+    arguments = (tasks, operands, activated, partials, grad_x, scratch, plans, geometry)
     parallel_for(pool, tasks, _backward_task, arguments)
     sums, bias_sums = partials
-    parallel_for(pool, grad_weight.shape[0], _sum_task, (sums, grad_weight))
+    width, O = plans[-1][3], grad_weight.shape[2]
+    parallel_for(pool, (O + width - 1) // width, _sum_task, (width, sums, grad_weight))
     add_parts(bias_sums, grad_bias)
 
 
@@ -170,15 +192,19 @@ def _plans(between, pooled, geometry, size, taps, runs, itemsize, back):
     return sorting, begins, gather, scatter, (*code, lanes(itemsize), between[1], top, left, everywhere)
 
 
-def run(operands, filters, tasks, images, runs, between, geometry, back, grad_weight, grad_bias):
+def run(operands, activated, filters, tasks, images, runs, between, geometry, back, grad_weight, grad_bias):
     """Fill `grad_weight` (taps, O) and `grad_bias`, and return the gradient of the images or None.
 
-    `operands` are NHWC images, gradients and their places in a convolution of `between` pixels; `images` are
-    the tasks' scratches, `runs` where each contiguous part of a window begins. `back` is how to make the
-    images' gradient: by "lists", of `filters` (O, taps); by "pixels", of `filters` as ``_pixels.by_channels``
-    lays them out; "" is not at all.
+    `operands` are NHWC images, gradients and their places in a convolution of `between` pixels; `activated`
+    is None or the name and the output of an activation behind the pooling, whose gradients they then are;
+    `images` are the tasks' scratches, `runs` where each contiguous part of a window begins. `back` is how to
+    make the images' gradient: by "lists", of `filters` (O, taps); by "pixels", of `filters` as
+    ``_pixels.by_channels`` lays them out; "" is not at all.
     """
     x, grad, where = operands
+    output, slope_code = _NO_OUTPUT[x.dtype], 0
+    if activated is not None:
+        output, slope_code = nhwc(activated[1]), slope_code_of(activated[0], x.itemsize)
     (taps, O), (N, H, W, C) = grad_weight.shape, x.shape
     top, left = geometry[2:4]
     memory, grad_x = empty_nchw(N if back else 0, C, H, W, x.dtype)
@@ -186,7 +212,7 @@ def run(operands, filters, tasks, images, runs, between, geometry, back, grad_we
     partials = (aligned((tasks, O, taps), x.dtype), np.empty((tasks, O), x.dtype))
     ways = _plans(between, grad.shape[1:3], geometry, x.shape[1:], taps, len(runs), x.itemsize, back)
     _backward(
-        threads(), tasks, (x, grad, where, filters), partials, memory, (images, slopes),
-        (runs, *ways), geometry, grad_weight.reshape(taps // C, C, O), grad_bias,
+        threads(), tasks, (x, grad, where, filters), (output, slope_code), partials, memory,
+        (images, slopes), (runs, *ways), geometry, grad_weight.reshape(taps // C, C, O), grad_bias,
     )  # fmt: skip
     return grad_x if back else None

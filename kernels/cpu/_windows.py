@@ -31,7 +31,7 @@ from ._jit import native
 from ._vectors import IN_FLIGHT, Vectors, i32, i64
 from .tile import _target, lanes
 
-_SIGNATURE = types.void(*[types.int64] * 9)
+_SIGNATURE = types.void(*[types.int64] * 10)
 
 
 def _make(size: int, runs: int, nv: int, masked: bool, scatter: bool) -> Any:
@@ -41,7 +41,7 @@ def _make(size: int, runs: int, nv: int, masked: bool, scatter: bool) -> Any:
     ways = 1 if scatter else max(1, -(-IN_FLIGHT // (runs * nv)))
 
     def emit(context, builder: ir.IRBuilder, signature, args):
-        W, row, image, begins, places, values, count, last, add = args
+        W, row, image, begins, places, values, count, step, last, add = args
         vectors = Vectors(builder, size, width)
         mask, zero = vectors.below(last), vectors.constant(0)
 
@@ -67,8 +67,9 @@ def _make(size: int, runs: int, nv: int, masked: bool, scatter: bool) -> Any:
                     builder.store(load(own[f], v), held[0][f][v])
 
         def entry(k, way):
-            place = builder.sext(builder.load(builder.gep(places, [k])), i64)
-            factor = vectors.splat(builder.load(builder.gep(g, [k])))
+            at = builder.mul(k, step)
+            place = builder.sext(builder.load(builder.gep(places, [at])), i64)
+            factor = vectors.splat(builder.load(builder.gep(g, [at])))
             for f in range(runs):
                 start = builder.gep(starts[f], [place])
                 for v in range(nv):
@@ -97,11 +98,11 @@ def _make(size: int, runs: int, nv: int, masked: bool, scatter: bool) -> Any:
         return context.get_dummy_value()
 
     @intrinsic
-    def window(typingctx, W, row, image, begins, places, values, count, last, add):
-        return types.void(*[types.int64] * 9), emit
+    def window(typingctx, W, row, image, begins, places, values, count, step, last, add):
+        return _SIGNATURE, emit
 
-    def kernel(W, row, image, begins, places, values, count, last, add):
-        window(W, row, image, begins, places, values, count, last, add)
+    def kernel(W, row, image, begins, places, values, count, step, last, add):
+        window(W, row, image, begins, places, values, count, step, last, add)
 
     return kernel
 
@@ -112,15 +113,15 @@ def _compiled(size: int, runs: int, nv: int, masked: bool, scatter: bool) -> int
     return native(_SIGNATURE, _make(size, runs, nv, masked, scatter), variant=variant)
 
 
-def shares(runs: int, length: int, most: int) -> tuple[int, list[tuple[int, int, int]]]:
-    """`runs` runs of `length` each in shares of at most `most`: how many whole runs a share has, 1 where runs
-    are cut; and of each share the first run, where in it the share begins, and for how long it goes on."""
+def shares(runs: int, length: int, most: int) -> list[tuple[int, int, int, int]]:
+    """`runs` runs of `length` each in shares of at most `most`: of each share the first run, how many there
+    are, where in them the share begins, and for how long it goes on. Where runs are cut, it has one."""
     if length <= most:
-        height = next(h for h in range(min(runs, most // length), 0, -1) if runs % h == 0)
-        return height, [(f, 0, length) for f in range(0, runs, height)]
+        height = min(runs, most // length)
+        return [(f, min(height, runs - f), 0, length) for f in range(0, runs, height)]
     count = -(-length // most)
     cuts = [i * length // count for i in range(count + 1)]
-    return 1, [(f, a, b - a) for f in range(runs) for a, b in itertools.pairwise(cuts)]
+    return [(f, 1, a, b - a) for f in range(runs) for a, b in itertools.pairwise(cuts)]
 
 
 @functools.cache
@@ -131,8 +132,7 @@ def passes(itemsize: int, runs: int, length: int, scatter: bool) -> np.ndarray:
     registers = _target()["registers"]
     most = registers - 6 if registers == 32 else registers - 5
     table = []
-    height, parts = shares(runs, -(-length // width), most)
-    for run, first, nv in parts:
+    for run, height, first, nv in shares(runs, -(-length // width), most):
         last = min(width, length - (first + nv - 1) * width)
         code = _compiled(itemsize, height, nv, last < width, scatter)
         table.append((code, run, first * width, last))

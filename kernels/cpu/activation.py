@@ -184,6 +184,19 @@ def code_of(name, itemsize):
     return native(types.void(types.int64, types.int64), in_place, variant=f"{name}, {itemsize} bytes")
 
 
+@functools.cache
+def slope_code_of(name, itemsize):
+    """The address of code (gradient, saved output, result, count) for the gradient of an activation."""
+    function, zero = globals()[f"_{name}_slope"], (np.float32 if itemsize == 4 else np.float64)(0)
+
+    def part(grad, saved, out, count):
+        wide_vectors()
+        grads, outputs = floats_at(grad, count, zero), floats_at(saved, count, zero)
+        each(function, floats_at(out, count, zero), (grads, outputs, zero))
+
+    return native(types.void(*[types.int64] * 4), part, variant=f"slope of {name}, {itemsize} bytes")
+
+
 @inline
 def finish(values, code):
     """Apply the activation of that code, unless it is the ReLU, in place to results still in the cache."""

@@ -37,7 +37,7 @@ from ._conv_rows import (
 )
 from ._jit import inline, jit
 from ._memory import aligned, empty_nchw, nhwc, plain
-from .activation import apply, code_of
+from .activation import apply, code_of, relu_backward, sigmoid_backward, tanh_backward
 from .linear import none, none_2d
 from .pool import max_rows
 from .threads import parallel_for, row_blocks
@@ -47,6 +47,7 @@ from .tile import lanes, panels
 _PIECE = 1 << 14  # bytes of the convolution that are computed, then pooled
 _HALVING = ((2, 2), (2, 2), (0, 0), (1, 1))  # the usual window
 _INT32 = np.dtype(np.int32)
+_SLOPES = {"relu": relu_backward, "sigmoid": sigmoid_backward, "tanh": tanh_backward}
 _ZEROS = 3  # pixels of the convolution for each pooled one, from which on lists pay
 
 
@@ -201,26 +202,30 @@ def _both_whole(size, between):
     return 2 * size[0] <= between[0] and 2 * size[1] <= between[1]
 
 
-def conv2d_max_pool2d_backward(grad, indices, x, weight, convolution, input_grad, out=None, pooling=None):
+def _slope(grad, activated):
+    """The gradient in front of the activation, where there was one."""
+    return grad if activated is None else _SLOPES[activated[0]](grad, activated[1])
+
+
+def conv2d_max_pool2d_backward(
+    grad, indices, x, weight, convolution, input_grad, out=None, pooling=None, activated=None
+):
     stride, padding, dilation, groups = convolution
     between = output_size(x.shape[2:], weight.shape[2:], stride, padding, dilation)
     if not _pays(x, weight, grad, between, padding, groups):
-        slope = pool.max_pool2d_backward(grad, indices, (*grad.shape[:2], *between))
+        slope = pool.max_pool2d_backward(_slope(grad, activated), indices, (*grad.shape[:2], *between))
         return conv.conv2d_backward(slope, x, weight, *convolution, input_grad, out)
     (O, C, KH, KW), (N, _, H, W) = weight.shape, x.shape
     (grad_weight, grad_bias), own = gradients(weight.shape, x.dtype, out)
     padded, tasks = (H + 2 * padding[0], W + 2 * padding[1]), min(N, CHUNKS)
     geometry = (*stride, *padding, 1, 1, *dilation, groups, True, padding == (0, 0))
     where = plain(indices.transpose(0, 2, 3, 1)).astype(np.int32, copy=False)
-    operands, runs, flat = (
-        (nhwc(x), nhwc(grad), where),
-        runs_of(dilation, padded[1], C, KH, KW),
-        own.reshape(-1, O),
-    )
-    images, grad_x = scratches(tasks, padded, operands[0], geometry), None
+    x, runs, flat = nhwc(x), runs_of(dilation, padded[1], C, KH, KW), own.reshape(-1, O)
+    images, grad_x = scratches(tasks, padded, x, geometry), None
     halving = pooling is not None and pooling[:4] == _HALVING and _both_whole(grad.shape[2:], between)
     few = halving and not input_grad
     if few and _few_taps.pays(weight.shape, (*stride, *dilation), runs.size, x.itemsize):
+        operands = x, nhwc(_slope(grad, activated)), where
         _few_taps.run(operands, weight.shape, tasks, images, runs, between[1], geometry, flat, grad_bias)
     else:
         back, filters = "", none_2d(x.dtype)
@@ -228,7 +233,10 @@ def conv2d_max_pool2d_backward(grad, indices, x, weight, convolution, input_grad
             back, filters = "pixels", _pixels.by_channels(weight)
         elif input_grad:
             back, filters = "lists", by_output(weight).reshape(O, -1)
-        grad_x = _lists.run(operands, filters, tasks, images, runs, between, geometry, back, flat, grad_bias)
+        operands = x, nhwc(grad), where
+        grad_x = _lists.run(
+            operands, activated, filters, tasks, images, runs, between, geometry, back, flat, grad_bias
+        )
     if not np.shares_memory(own, grad_weight):
         grad_weight[:] = own.transpose(3, 2, 0, 1)
     return grad_x, grad_weight, grad_bias

@@ -22,6 +22,11 @@ _FORWARD = {
     "tanh": activations.tanh,
     "gelu": lambda x: activations.gelu(x, "none"),
 }
+_SLOPES = {
+    "relu": activations.relu_backward,
+    "sigmoid": activations.sigmoid_backward,
+    "tanh": activations.tanh_backward,
+}
 
 
 def _side_by_side(between: tuple[int, int], pooling: tuple) -> bool:
@@ -53,7 +58,12 @@ def conv2d_max_pool2d(x, weight, bias, convolution, pooling, activation):
     return out if activation is None else _FORWARD[activation](out), indices
 
 
-def conv2d_max_pool2d_backward(grad, indices, x, weight, convolution, input_grad, out=None, pooling=None):
+def conv2d_max_pool2d_backward(
+    grad, indices, x, weight, convolution, input_grad, out=None, pooling=None, activated=None
+):
+    if activated is not None:
+        name, output = activated
+        grad = _SLOPES[name](grad, output)
     between = conv.count_windows(x.shape[2:], weight.shape[2:], *convolution[:3])
     slope = pool.max_pool2d_backward(grad, indices, (*grad.shape[:2], *between), pooling)
     return conv.conv2d_backward(slope, x, weight, *convolution, input_grad, out)

@@ -6,8 +6,11 @@ import numpy as np
 
 from fastnn.kernels.reference._elementwise import activate
 from fastnn.kernels.reference._shared import Pair, output_shape
+from fastnn.kernels.reference.activation import relu_backward, sigmoid_backward, tanh_backward
 from fastnn.kernels.reference.conv import conv2d, conv2d_backward
 from fastnn.kernels.reference.pool import max_pool2d, max_pool2d_backward
+
+_SLOPES = {"relu": relu_backward, "sigmoid": sigmoid_backward, "tanh": tanh_backward}
 
 
 def conv2d_max_pool2d(
@@ -50,17 +53,21 @@ def conv2d_max_pool2d_backward(
     input_grad: bool,
     out: tuple[np.ndarray, np.ndarray] | None = None,
     pooling: tuple[Pair, Pair, Pair, Pair, bool] | None = None,
+    activated: tuple[str, np.ndarray] | None = None,
 ) -> tuple[np.ndarray | None, np.ndarray, np.ndarray]:
-    """Gradients of :func:`conv2d_max_pool2d` without activation.
+    """Gradients of :func:`conv2d_max_pool2d`.
 
     Parameters
     ----------
     grad, indices : (N, O, PH, PW)
-        Indices as the forward returned them.
+        Gradient with respect to the pooled convolution, or where `activated` is given, to the forward's
+        output; indices as the forward returned them.
     x, weight, convolution : as given to :func:`conv2d_max_pool2d`
     input_grad, out : as in :func:`fastnn.kernels.reference.conv.conv2d_backward`
     pooling : as given to :func:`conv2d_max_pool2d`, optional
         See :func:`fastnn.kernels.reference.pool.max_pool2d_backward`.
+    activated : ({"relu", "sigmoid", "tanh"}, (N, O, PH, PW)), optional
+        The forward's activation, one whose derivative follows from its output, and that output.
 
     Returns
     -------
@@ -68,6 +75,9 @@ def conv2d_max_pool2d_backward(
         A backend may leave out the products with the zeros that pooling sends back: where `x` is not finite,
         its products with them need not come out as NaN.
     """
+    if activated is not None:
+        name, output = activated
+        grad = _SLOPES[name](grad, output)
     axes = zip(x.shape[2:], weight.shape[2:], *convolution[:3], strict=True)
     between = (*grad.shape[:2], *(output_shape(*axis) for axis in axes))
     slope = max_pool2d_backward(grad, indices, between, pooling)

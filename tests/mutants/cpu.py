@@ -34,6 +34,7 @@ MUTANTS: list[Mutant] = [
             "each(function, values[1:], (values, parameter))",
         ),
         ('_PARAMETER = {"leaky_relu": 0.01}', '_PARAMETER = {"leaky_relu": 0.02}'),
+        ("grads, outputs = floats_at(grad, count, zero)", "grads, outputs = floats_at(saved, count, zero)"),
         (
             "    if code == RELU:\n        for i in range(values.size):",
             "    if code == RELU:\n        for i in range(1, values.size):",
@@ -306,6 +307,8 @@ MUTANTS: list[Mutant] = [
         ("last = min(width, length - (first + nv - 1) * width)", "last = width"),
         ("builder.load(builder.gep(begins, [i64(f)]))", "builder.load(builder.gep(begins, [i64(0)]))"),
         ("for way in range(1, ways):", "for way in range(2, ways):"),
+        ("at = builder.mul(k, step)", "at = k"),
+        ("(f, min(height, runs - f), 0, length)", "(f, height, 0, length)"),
         ("builder.store(load(own[f], v), held[0][f][v])", "builder.store(zero, held[0][f][v])"),
     ),
     *of(
@@ -314,6 +317,9 @@ MUTANTS: list[Mutant] = [
         ("min((q - 1) * sh - ph + dh * (KH - 1) + 1, OH)", "min((q - 1) * sh - ph + dh * (KH - 1), OH)"),
         ("A, pixels = start + (y - top) * row, (z - y) * OW", "A, pixels = start, (z - y) * OW"),
         ("pooling[:4] == _HALVING and _both", "_both"),
+        ("nhwc(_slope(grad, activated)), where", "nhwc(grad), where"),
+        ("pool.max_pool2d_backward(_slope(grad, activated)", "pool.max_pool2d_backward(grad"),
+        ('"tanh": tanh_backward}', '"tanh": sigmoid_backward}'),
     ),
     *of(
         "kernels/cpu/_conv_rows.py",
@@ -334,11 +340,15 @@ MUTANTS: list[Mutant] = [
         ("everywhere = 2 * pooled[0] + KH - 1 >= H + top and", "everywhere ="),
         ("if first + width <= C else (rest, C - first)", "if first <= C else (rest, C - first)"),
         (
-            "for t in range(1, tasks):\n                total += sums",
-            "for t in range(1, tasks - 1):\n                total += sums",
+            "for t in range(1, tasks):\n        part = sums",
+            "for t in range(1, tasks - 1):\n        part = sums",
         ),
         ("copy(slope[top + y, left : left + W]", "copy(slope[top + y, : W]"),
         ("n > begin)\n", "True)\n"),
+        ("(max(count - 1, 0), -1)", "(0, -1)"),
+        ("min((block + 1) * width, O)", "(block + 1) * width"),
+        ("            slopes_of = own.reshape(pixels, O)\n", ""),
+        ("grad_weight[tap, 0, first:].ctypes.data", "grad_weight[tap, 0].ctypes.data"),
     ),
     *of(
         "kernels/cpu/_pixels.py",
