@@ -223,6 +223,17 @@ def test_pooled_convolutions_are_right_by_every_tile(
         assert {name for name in toolkit.launched - before if name.startswith("pool.")} == set()
 
 
+@pytest.mark.parametrize("name", ["relu", "sigmoid", "tanh"])
+def test_an_activation_s_gradient_goes_before_that_of_the_pooling(name: str, toolkit: Toolkit) -> None:
+    x, weight, bias = numbers(0, 2, 3, 8, 8), numbers(1, 4, 3, 3, 3), numbers(2, 4)
+    options = ((1, 1), (1, 1), (1, 1), 1), ((2, 2), (2, 2), (0, 0), (1, 1), False)
+    out, indices = reference_pool.conv2d_max_pool2d(x, weight, bias, *options, name)
+    arguments = numbers(3, *out.shape), indices, x, weight, options[0], True, None, options[1], (name, out)
+    theirs = reference_pool.conv2d_max_pool2d_backward(*arguments)
+    for ours, exact in zip(conv_pool.conv2d_max_pool2d_backward(*arguments), theirs, strict=True):
+        np.testing.assert_allclose(ours, exact, 1e-5, 1e-5)
+
+
 def test_of_nans_in_a_window_the_last_wins(toolkit: Toolkit) -> None:
     x = numbers(1, 1, 1, 4, 4)
     x[0, 0, 0, 1], x[0, 0, 1, 0], x[0, 0, 2, 2] = np.nan, np.nan, np.inf
