@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -188,6 +189,8 @@ def run(options: argparse.Namespace, say: Callable[[str], None]) -> dict[str, An
                 entry["seconds"][str(n)], entry["share"][str(n)] = spent, amount / spent / rate
             result["kernels"].append(entry)
             say(line(entry, counts))
+        if not result["kernels"]:
+            sys.exit(f"bench.limits: no kernel has {' or '.join(options.kernel)} in its name")
         for network in NETWORKS:
             if not options.kernel:
                 result["steps"].append(scaling(network, counts, options.least, options.seconds))

@@ -184,6 +184,16 @@ def test_report_writes_the_readme_between_its_marks_and_draws_the_picture(tmp_pa
     assert picture.startswith(b"\x89PNG")
 
 
+def test_limits_of_no_kernel_leave_the_last_ones_alone(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    small = ["--megabytes", "1", "--kernel", "nothing of that name", "--out", str(tmp_path / "limits.json")]
+    monkeypatch.setattr(sys, "argv", ["bench.limits", *small])
+    with pytest.raises(SystemExit, match=r"bench\.limits: no kernel has nothing of that name in its name"):
+        limits.main()
+    assert not list(tmp_path.iterdir())
+
+
 def test_limits_hold_kernels_against_arithmetic_and_memory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
