@@ -60,7 +60,7 @@ MUTANTS: list[Mutant] = [
         ("(max(count - 1, 0), -1)", "(0, -1)"),
         ("min((block + 1) * width, O)", "(block + 1) * width"),
         ("            slopes_of = own.reshape(pixels, O)\n", ""),
-        ("grad_weight[tap, 0, first:].ctypes.data", "grad_weight[tap, 0].ctypes.data"),
+        ("for o in range(first, end):", "for o in range(first, end - 1):"),
     ),
     *of(
         "kernels/cpu/_pixels.py",
