@@ -5,6 +5,8 @@ from __future__ import annotations
 import shlex
 from typing import NamedTuple
 
+PARITY = "tests/test_parity_{}.py"
+
 
 class Mutant(NamedTuple):
     file: str  #: from the root of the repository

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from tests.mutants import Mutant, of
-
-PARITY = "tests/test_parity_{}.py"
+from tests.mutants import PARITY, Mutant, of
 
 MUTANTS: list[Mutant] = [
     *of(
