@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 
 from ._jit import inline, jit
-from ._memory import aligned, plain
+from ._memory import aligned, hwio
 from .threads import parallel_for, pool
 from .tile import lanes, multiply, panels
 
@@ -87,7 +87,7 @@ def by_output(weight):
     """OIHW filters as an (O, KH, KW, I) array."""
     O, C, KH, KW = weight.shape
     turned = aligned((O, KH, KW, C), weight.dtype)
-    _turn(pool(), plain(weight.transpose(2, 3, 1, 0)), turned)
+    _turn(pool(), hwio(weight), turned)
     return turned
 
 

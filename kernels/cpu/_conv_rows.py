@@ -20,7 +20,7 @@ import numpy as np
 from fastnn.kernels.reference._shared import output_shape
 
 from ._jit import inline
-from ._memory import aligned, clear, copy, move, plain
+from ._memory import aligned, clear, copy, hwio, move
 from .tile import multiply
 
 TASKS = 16  # of a forward pass at most; each has a scratch of its own
@@ -201,4 +201,4 @@ def output_size(image, kernel_size, stride, padding, dilation):
 def filters_of(weight: np.ndarray) -> np.ndarray:
     """OIHW filters as the (1, KH, KW, I, O) array the tile reads: their own memory where they lie so, else
     a copy."""
-    return plain(weight.transpose(2, 3, 1, 0))[None]
+    return hwio(weight)[None]

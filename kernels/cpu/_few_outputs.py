@@ -33,7 +33,7 @@ from numba.extending import intrinsic
 
 from ._conv_rows import TASKS
 from ._jit import inline, jit
-from ._memory import aligned, plain
+from ._memory import aligned, hwio
 from ._vectors import IN_FLIGHT, LINE, Vectors, i64, prefetch
 from .threads import parallel_for, pool, row_blocks
 from .tile import lanes, registers
@@ -222,4 +222,4 @@ def grad_input(grad, weight, out, padding):
     turned = aligned((1 + 2 * max(left, 0), KH * -(-KW * O // width), C, width), grad.dtype)
     sums = aligned((tasks, 2, -(-W * C // width) * width, width), grad.dtype)
     kernel = _kernel(grad.itemsize, C, _pixels(_whole_windows(W, padding, KW), C))
-    kernel(pool(), tasks, blocks, grad, plain(weight.transpose(2, 3, 1, 0)), turned, out, sums, top, left)
+    kernel(pool(), tasks, blocks, grad, hwio(weight), turned, out, sums, top, left)

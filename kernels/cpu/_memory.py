@@ -47,6 +47,11 @@ def nhwc(x: np.ndarray) -> np.ndarray:
     return out
 
 
+def hwio(weight: np.ndarray) -> np.ndarray:
+    """The (KH, KW, I, O) array of OIHW filters: their own memory where they lie so, else a copy."""
+    return plain(weight.transpose(2, 3, 1, 0))
+
+
 def in_channels_last(x: np.ndarray) -> bool:
     """Whether `x` is logical NCHW in channels-last memory, and not C-contiguous as well."""
     return x.ndim == 4 and not x.flags.carray and x.transpose(0, 2, 3, 1).flags.carray

@@ -31,7 +31,7 @@ from numba.extending import intrinsic
 
 from ._jit import inline, jit, native
 from ._math import like
-from ._memory import aligned, plain
+from ._memory import aligned, hwio
 from ._turn import turn_part
 from ._vectors import Vectors, bit, i32, i64
 from .threads import parallel_for, pool
@@ -234,5 +234,5 @@ def by_channels(weight):
     O, C, KH, KW = weight.shape
     width = lanes(weight.itemsize)
     turned = aligned((-(-C // width), O, KH * KW, width), weight.dtype)
-    _turn(pool(), plain(weight.transpose(2, 3, 1, 0)).reshape(KH * KW, C, O), turned)
+    _turn(pool(), hwio(weight).reshape(KH * KW, C, O), turned)
     return turned.reshape(len(turned), -1)

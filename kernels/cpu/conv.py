@@ -33,7 +33,7 @@ from ._conv_rows import (
 )
 from ._jit import inline, jit
 from ._math import like
-from ._memory import aligned, empty, empty_nchw, nhwc, plain
+from ._memory import aligned, empty, empty_nchw, hwio, nhwc, plain
 from ._rows import add_columns
 from ._vectors import LINE
 from .activation import RELU, code_of, finish
@@ -128,7 +128,7 @@ def _flipped(weight: np.ndarray, groups: int) -> np.ndarray:
     """The filters of the gradient's convolution: (groups, KH, KW, O of a group, I), turned by 180 degrees."""
     O, I, KH, KW = weight.shape
     out = empty((groups, KH, KW, O // groups, I), weight.dtype)
-    _flip(pool(), plain(weight.transpose(2, 3, 1, 0)), out)
+    _flip(pool(), hwio(weight), out)
     return out
 
 
