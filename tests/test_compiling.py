@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import subprocess
 import sys
 
 import numba
+import pytest
+from llvmlite import ir
+from numba import types
+from numba.core import errors
+from numba.extending import intrinsic
 
 import fastnn
 from fastnn.kernels.cpu import _jit
@@ -49,6 +55,32 @@ def test_bar_says_that_kernels_are_being_compiled(capsys, monkeypatch):
     shown = capsys.readouterr().err
     assert "compiling kernels (once): linear, function 1" in shown
     assert "pool" not in shown
+
+
+@pytest.mark.parametrize("collecting", [True, False])
+@pytest.mark.parametrize("typed", [True, False])
+def test_collector_waits_for_a_kernel_and_is_then_as_it_was(collecting, typed):
+    seen = []
+
+    @intrinsic
+    def one(typingctx):
+        seen.append(gc.isenabled())
+        return (types.int64(), lambda *_: ir.IntType(64)(1)) if typed else None
+
+    kernel = numba.njit(lambda: one(), pipeline_class=_jit._Uncollected)
+    before = gc.isenabled()
+    (gc.enable if collecting else gc.disable)()
+    try:
+        if typed:
+            assert kernel() == 1
+        else:
+            with pytest.raises(errors.TypingError):
+                kernel()
+        assert gc.isenabled() == collecting
+    finally:
+        (gc.enable if before else gc.disable)()
+    assert seen
+    assert not any(seen)
 
 
 UNKNOWN = """
