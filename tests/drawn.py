@@ -105,10 +105,13 @@ def draw_conv2d_backward(d: Draw) -> Drawn:
     return d.backend.conv.conv2d_backward, (grad, x, weight, *geometry, d.flag(), out)
 
 
-def conv_pool_both_ways(conv_pool, x, weight, bias, convolution, pooling, activation, input_grad, out, told):
-    pooled, indices = conv_pool.conv2d_max_pool2d(x, weight, bias, convolution, pooling, activation)
-    run, window = conv_pool.conv2d_max_pool2d_backward, pooling if told else None
-    return pooled, *run(pooled, indices, x, weight, convolution, input_grad, out, window)
+def conv_pool_both_ways(
+    conv_pool, x, weight, bias, convolution, pooling, activation, input_grad, out, told, short=False
+):
+    operands = x, weight, bias, convolution, pooling, activation
+    pooled, indices = conv_pool.conv2d_max_pool2d(*operands, short)
+    options = input_grad, out, pooling if told else None, None, indices.dtype == np.uint8
+    return pooled, *conv_pool.conv2d_max_pool2d_backward(pooled, indices, x, weight, convolution, *options)
 
 
 def draw_conv_pool(d: Draw) -> Drawn:

@@ -336,14 +336,15 @@ def draw_conv_3x3_backward(d: Draw) -> Drawn:
     return d.backend.conv.conv2d_backward, (grad, x, weight, *PLAIN, True)
 
 
+HALVING = ((2, 2), (2, 2), (0, 0), (1, 1), False)
+
+
 def draw_conv_pool_3x3(d: Draw) -> Drawn:
-    pooling = (2, 2), (2, 2), (0, 0), (1, 1), False
-    return d.backend.conv_pool.conv2d_max_pool2d, (
-        *draw_3x3(d),
-        PLAIN,
-        pooling,
-        (None, "relu")[d.whole(0, 1)],
-    )
+    """Forward, and with places in bytes back too."""
+    operands = *draw_3x3(d), PLAIN, HALVING, (None, "relu")[d.whole(0, 1)]
+    if d.flag():
+        return d.backend.conv_pool.conv2d_max_pool2d, operands
+    return partial(conv_pool_both_ways, d.backend.conv_pool), (*operands, True, None, True, True)
 
 
 def draw_conv_pool_by_rows(d: Draw) -> Drawn:
@@ -356,15 +357,11 @@ def draw_conv_pool_by_rows(d: Draw) -> Drawn:
     images = -(-128 // (results[0] // 2 * (results[1] // 2))) + d.whole(0, 2)
     x = d.image(images, channels, *(max(1, n) for n in size))
     weight = d.array(lanes_of(4) * d.whole(1, 2), channels, rows, columns)
-    pooling = (2, 2), (2, 2), (0, 0), (1, 1), False
-    return d.backend.conv_pool.conv2d_max_pool2d, (
-        x,
-        weight,
-        d.array(len(weight)) if d.flag() else None,
-        ((1, 1), padding, (1, 1), 1),
-        pooling,
-        (None, "relu")[d.whole(0, 1)],
-    )
+    bias, geometry = d.array(len(weight)) if d.flag() else None, ((1, 1), padding, (1, 1), 1)
+    operands = x, weight, bias, geometry, HALVING, (None, "relu")[d.whole(0, 1)]
+    if d.flag():
+        return d.backend.conv_pool.conv2d_max_pool2d, operands
+    return partial(conv_pool_both_ways, d.backend.conv_pool), (*operands, d.flag(), None, True, True)
 
 
 def draw_conv_few_channels_backward(d: Draw) -> Drawn:

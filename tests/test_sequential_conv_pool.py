@@ -13,6 +13,7 @@ import pytest
 import fastnn
 import fastnn.functional as F
 from fastnn import layers as ly
+from fastnn.layers import _conv_pool
 from tests import cases
 from tests.backends import on_backend  # noqa: F401
 
@@ -24,13 +25,13 @@ CLOSE = {"rtol": 1e-11, "atol": 1e-13}
 def seen(monkeypatch: pytest.MonkeyPatch) -> list[str | None]:
     """The activation of each call that convolves and pools."""
     found: list[str | None] = []
-    original = F.conv2d_max_pool2d
+    original = _conv_pool.pooled
 
     def spy(*args: Any, **options: Any) -> Any:
-        found.append(options["activation"])
+        found.append(args[5])
         return original(*args, **options)
 
-    monkeypatch.setattr(F, "conv2d_max_pool2d", spy)
+    monkeypatch.setattr(_conv_pool, "pooled", spy)
     return found
 
 

@@ -19,9 +19,18 @@ def by_vectors(grad: np.ndarray, indices: np.ndarray, across: int, lists: Any) -
     places, values, counts, sums = lists
     multiplier, shift = _sort.divided_by(across)
     jump = ROW - STEP * across
-    from_python(_sort.compiled(grad.itemsize), 13)(
+    from_python(_sort.compiled(grad.itemsize, False), 13)(
         grad.ctypes.data, indices.ctypes.data, *grad.shape, multiplier, shift, STEP, jump, places.ctypes.data,
         values.ctypes.data, places.shape[1], counts.ctypes.data, sums.ctypes.data,
+    )  # fmt: skip
+
+
+def within_windows(grad: np.ndarray, indices: np.ndarray, corners: np.ndarray, lists: Any) -> None:
+    """By vectors, of places that are bytes."""
+    places, values, counts, sums = lists
+    from_python(_sort.compiled(grad.itemsize, True), 12)(
+        grad.ctypes.data, indices.ctypes.data, *grad.shape, corners.ctypes.data, STEP, ROW,
+        places.ctypes.data, values.ctypes.data, places.shape[1], counts.ctypes.data, sums.ctypes.data,
     )  # fmt: skip
 
 
@@ -33,19 +42,25 @@ def number_by_number(grad: np.ndarray, indices: np.ndarray, across: int, lists: 
 
 
 @pytest.mark.parametrize("dtype", parity.DTYPES)
-@pytest.mark.parametrize("sort", [by_vectors, number_by_number])
+@pytest.mark.parametrize("sort", [by_vectors, within_windows, number_by_number])
 @pytest.mark.parametrize(("pixels", "filters"), [(1, 1), (16, 16), (25, 7), (64, 33), (5, 48)])
 def test_a_list_has_what_is_not_zero_in_order_and_where_it_belongs(
     sort: Any, pixels: int, filters: int, dtype: Any
 ) -> None:
     width = lanes(np.dtype(dtype).itemsize)
-    if sort is by_vectors and not widest():
+    if sort is not number_by_number and not widest():
         pytest.skip("no vectors that can be compressed")
     rng = np.random.default_rng(pixels)
     grad = rng.integers(-2, 3, (pixels, filters)).astype(dtype)  # a fifth of them zeros
     grad[0, 0] = 7
     across = 37
     indices = rng.integers(0, 40 * across, grad.shape).astype(np.int32)
+    given: Any = across
+    begin_of = indices // across * ROW + indices % across * STEP
+    if sort is within_windows:
+        given = corners = rng.integers(0, 1000, -(-pixels // width) * width).astype(np.int32)
+        indices = rng.integers(0, 4, grad.shape).astype(np.uint8)
+        begin_of = corners[:pixels, None] + indices // 2 * np.int64(ROW) + indices % 2 * np.int64(STEP)
     rows = -(-filters // width) * width
     lists = (
         np.full((rows, pixels + width + 1), -1, np.int32),
@@ -53,15 +68,14 @@ def test_a_list_has_what_is_not_zero_in_order_and_where_it_belongs(
         np.full(rows, -1, np.int64),
         np.ones(filters, dtype),
     )
-    sort(grad, indices, across, lists)
+    sort(grad, indices, given, lists)
     places, values, counts, sums = lists
     np.testing.assert_array_equal(sums, 1 + grad.sum(0))
     for o in range(filters):
         there = np.flatnonzero(grad[:, o])
         assert counts[o] == there.size
         np.testing.assert_array_equal(values[o, : there.size], grad[there, o])
-        begins = indices[there, o] // across * ROW + indices[there, o] % across * STEP
-        np.testing.assert_array_equal(places[o, : there.size], begins)
+        np.testing.assert_array_equal(places[o, : there.size], begin_of[there, o])
 
 
 def test_a_nan_is_in_its_list() -> None:

@@ -60,14 +60,30 @@ def conv2d_max_pool2d(
     TypeError, ValueError
         As the two functions.
     """
+    convolution = stride, padding, dilation, groups
+    window = pool_size, pool_stride, pool_padding, pool_dilation, ceil_mode
+    return pooled(x, weight, bias, convolution, window, activation, short=False)
+
+
+def pooled(
+    x: Array,
+    weight: Array,
+    bias: Array | None,
+    convolution: tuple[IntPair, IntPair, IntPair, int],
+    window: tuple[IntPair, IntPair | None, IntPair, IntPair, bool],
+    activation: str | None,
+    *,
+    short: bool,
+) -> tuple[Array, Array]:
+    """:func:`conv2d_max_pool2d`, whose indices may be `short`, which the functions of this module do not
+    understand: see ``kernels/reference/conv_pool.py``."""
+    stride, padding, dilation, groups = convolution
     backend, x, weight, bias = place_operands("conv2d_max_pool2d", x, weight, bias, groups, activation)
-    _, *convolution, between = plan_convolution(x.shape[2:], weight.shape[2:], stride, padding, dilation)
-    options = (pool_size, pool_stride, pool_padding, pool_dilation, ceil_mode)
-    *window, _ = plan_pooling(between, *options, _WINDOW)
+    _, *geometry, between = plan_convolution(x.shape[2:], weight.shape[2:], stride, padding, dilation)
+    *axes, _ = plan_pooling(between, *window, _WINDOW)
     check_countable(between)
-    return backend.conv_pool.conv2d_max_pool2d(
-        x, weight, bias, (*convolution, groups), (*window, bool(ceil_mode)), activation
-    )
+    options = (*geometry, groups), (*axes, bool(window[4])), activation
+    return backend.conv_pool.conv2d_max_pool2d(x, weight, bias, *options, short)
 
 
 def conv2d_max_pool2d_backward(

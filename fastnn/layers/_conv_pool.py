@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from fastnn import functional as F
+import numpy as np
+
 from fastnn.functional._check import fits_out, place, same_shape
+from fastnn.functional.conv_pool import pooled
 from fastnn.layers.activation import FromOutput
 from fastnn.layers.base import Layer, misplaced
 from fastnn.layers.conv import Conv2d
@@ -49,7 +51,8 @@ class ConvPool(Layer):
         convolution, pooling = self._convolution, self._pooling
         x, weight, bias = convolution.operands(x, training)
         geometry = convolution._geometry
-        out, indices = F.conv2d_max_pool2d(x, weight, bias, activation=activation, **geometry, **self._window)
+        options = tuple(geometry.values()), tuple(self._window.values()), activation
+        out, indices = pooled(x, weight, bias, *options, short=True)
         if type(out) is not type(weight):
             raise misplaced(convolution, weight)
         convolution._saved = pooling._saved = None
@@ -89,4 +92,5 @@ class ConvPool(Layer):
         out = fits_out(convolution.gradients(), weight, len(weight), backend)
         run, window = backend.conv_pool.conv2d_max_pool2d_backward, tuple(self._window.values())
         activated = None if activation is None else (activation.fused_as, outputs[0])
-        return run(grad, indices, x, weight, geometry, input_grad, out, window, activated)[0]
+        short = indices.dtype == np.uint8
+        return run(grad, indices, x, weight, geometry, input_grad, out, window, activated, short)[0]

@@ -37,7 +37,7 @@ from . import _picks
 from ._conv_rows import add_parts, whole
 from ._jit import call_code, inline, jit, native
 from ._memory import aligned
-from ._vectors import IN_FLIGHT, Vectors, i32, i64, prefetch
+from ._vectors import IN_FLIGHT, Vectors, byte, i32, i64, prefetch
 from ._windows import shares
 from .threads import parallel_for, pool
 from .tile import lanes, registers
@@ -92,9 +92,10 @@ def _make(emit: Any) -> Any:
     return kernel
 
 
-def _emitter(size: int, runs: int, length: int, pooled: bool) -> Any:
+def _emitter(size: int, runs: int, length: int, pooled: bool, short: bool = False) -> Any:
     """What emits the body for `runs` runs of `length` taps and a vector of filters: by masks where `pooled`.
-    Else `PH` x `PW` are all pixels of the convolution, and `indices` and `across` are about nothing."""
+    Else `PH` x `PW` are all pixels of the convolution, and `indices` and `across` are about nothing. Where
+    `short`, `indices` are bytes and a pixel's number in its window."""
     width = lanes(size)
 
     def emit(context, builder: ir.IRBuilder, signature, args):
@@ -102,7 +103,7 @@ def _emitter(size: int, runs: int, length: int, pooled: bool) -> Any:
         vectors = Vectors(builder, size, width)
         floats, mask, zero = vectors.real.as_pointer(), vectors.below(last), vectors.constant(0)
         w, b, x, slopes = (builder.inttoptr(address, floats) for address in (sums, bias, image, grad))
-        places = builder.inttoptr(indices, i32.as_pointer())
+        places = builder.inttoptr(indices, (byte if short else i32).as_pointer())
         begins = builder.inttoptr(begins, i64.as_pointer())
         starts = [builder.gep(x, [builder.load(builder.gep(begins, [i64(f)]))]) for f in range(runs)]
         own = [builder.gep(w, [builder.mul(apart, i64(tap))]) for tap in range(runs * length)]
@@ -114,11 +115,13 @@ def _emitter(size: int, runs: int, length: int, pooled: bool) -> Any:
             if not pooled:
                 yield r, c, None
                 return
-            place = vectors.load(builder.gep(places, [at]), mask, kind=vectors.places)
+            place = vectors.place_at(builder.gep(places, [at]), mask, short)
             for down, right in itertools.product(range(2), range(2)):
                 y = builder.add(builder.mul(r, i64(2)), i64(down))
                 z = builder.add(builder.mul(c, i64(2)), i64(right))
                 pixel = builder.trunc(builder.add(builder.mul(y, across), z), i32)
+                if short:
+                    pixel = i32(2 * down + right)
                 yield y, z, builder.icmp_signed("==", place, vectors.splat(pixel))
 
         next_image = builder.mul(apart, builder.mul(PH, PW))
@@ -152,7 +155,9 @@ def _compiled(emitter: Any, *shape: int) -> int:
 
 
 @functools.lru_cache(maxsize=256)
-def passes(shape: tuple, strides: tuple, runs: int, itemsize: int, pooled: bool) -> tuple[int, np.ndarray]:
+def passes(
+    shape: tuple, strides: tuple, runs: int, itemsize: int, pooled: bool, short: bool
+) -> tuple[int, np.ndarray]:
     """How the taps of filters of an OIHW `shape` are taken: how many filters at a time; and a row ``[code
     address, first run, first tap of it]`` for each pass."""
     _, C, KH, KW = shape
@@ -162,10 +167,11 @@ def passes(shape: tuple, strides: tuple, runs: int, itemsize: int, pooled: bool)
         return lanes(itemsize), np.array([(code, 0, 0)], np.int64)
     rows, nv = _picking(shape, strides, itemsize)
     if rows > 0:
-        code = _compiled(_picks.emitter, itemsize, C, rows, length, nv)
+        code = _compiled(_picks.emitter, itemsize, C, rows, length, nv, short)
         return nv * lanes(itemsize), np.array([(code, f, 0) for f in range(0, runs, rows)], np.int64)
     parts = shares(runs, length, registers() - 5)
-    table = [(_compiled(_emitter, itemsize, height, long, True), f, a) for f, height, a, long in parts]
+    codes = [_compiled(_emitter, itemsize, height, long, True, short) for _, height, _, long in parts]
+    table = [(code, f, a) for code, (f, _, a, _) in zip(codes, parts, strict=True)]
     return lanes(itemsize), np.array(table, np.int64)
 
 
@@ -188,7 +194,8 @@ def _task(t, tasks, width, operands, partials, images, plan, geometry):
                 w = sums[t].ctypes.data + ((run * length + tap) * O + o) * size
                 bias = bias_sums[t].ctypes.data + o * size if p == 0 else 0
                 words = (w, bias, O, start + tap * size, begins[run:].ctypes.data, row, column,
-                         slopes + o * size, places + o * 4, PH, PW, across, min(O - o, width))  # fmt: skip
+                         slopes + o * size, places + o * indices.itemsize, PH, PW, across,
+                         min(O - o, width))  # fmt: skip
                 call_code(address, words)
 
 
@@ -203,8 +210,9 @@ def _backward(pool, tasks, width, operands, partials, images, plan, geometry, gr
 
 def run(operands, shape, tasks, images, runs, across, geometry, grad_weight, grad_bias):
     """Fill `grad_weight` (taps, O) and `grad_bias` from `operands`: NHWC images, gradients and their places
-    in a convolution `across` pixels wide, or None if every pixel of it has one; for filters of an OIHW
-    `shape`. `images` are the tasks' scratches, `runs` where each contiguous part of a window begins."""
+    (int32 in a convolution `across` pixels wide, or uint8), or None if every pixel of it has one; for filters
+    of an OIHW `shape`. `images` are the tasks' scratches, `runs` where each contiguous part of a window
+    begins."""
     x, grad, indices = operands
     pooled = indices is not None
     if not pooled:
@@ -212,6 +220,7 @@ def run(operands, shape, tasks, images, runs, across, geometry, grad_weight, gra
     (taps, O), row = grad_weight.shape, x.shape[2] if geometry[-1] else images.shape[2]
     partials = (aligned((tasks, taps, O), x.dtype), np.empty((tasks, O), x.dtype))
     sh, sw = geometry[:2]
-    width, code = passes(shape, geometry[:2] + geometry[6:8], runs.size, x.itemsize, pooled)
+    short = pooled and indices.dtype == np.uint8
+    width, code = passes(shape, geometry[:2] + geometry[6:8], runs.size, x.itemsize, pooled, short)
     plan = (code, runs, sh * row * x.shape[3], sw * x.shape[3], across)
     _backward(pool(), tasks, width, operands, partials, images, plan, geometry, grad_weight, grad_bias)

@@ -52,14 +52,16 @@ def _lists(grad, indices, begins, places, values, counts, sums):
 
 
 @inline
-def _sorted(way, grad, indices, places, values, counts, sums):
+def _sorted(way, grad, indices, begins, places, values, counts, sums):
     """The same by the code of ``_sort.py``."""
     code, multiplier, shift, step, jump = way
     pixels, O = grad.shape
-    words = (grad.ctypes.data, indices.ctypes.data, pixels, O, multiplier, shift, step, jump,
-             places.ctypes.data, values.ctypes.data, places.shape[1], counts.ctypes.data,
-             sums.ctypes.data)  # fmt: skip
-    call_code(code, words)
+    operands = grad.ctypes.data, indices.ctypes.data, pixels, O
+    results = places.ctypes.data, values.ctypes.data, places.shape[1], counts.ctypes.data, sums.ctypes.data
+    if indices.itemsize == 1:
+        call_code(code, (*operands, begins.ctypes.data, step, jump, *results))
+    else:
+        call_code(code, (*operands, multiplier, shift, step, jump, *results))
 
 
 @inline
@@ -126,7 +128,7 @@ def _backward_task(t, tasks, operands, activated, partials, grad_x, scratch, pla
             call_code(slope_code, words)
             slopes_of = own.reshape(pixels, O)
         if sorting[0] != 0:
-            _sorted(sorting, slopes_of, indices_of, places, values, counts, bias_sums[t])
+            _sorted(sorting, slopes_of, indices_of, begins, places, values, counts, bias_sums[t])
         else:
             _lists(slopes_of, indices_of, begins, places, values, counts, bias_sums[t])
         start = whole(x, n, image, geometry)
@@ -171,21 +173,26 @@ def _backward(
 
 
 @functools.lru_cache(maxsize=256)
-def _plans(between, pooled, geometry, size, taps, runs, itemsize, back):
+def _plans(between, pooled, geometry, size, taps, runs, itemsize, back, short):
     """How lists are made by vectors, see `_sorted`; where the window of each pixel of the convolution begins,
-    in a padded image of that `size`; the passes of both products along the lists; and the code that goes by
-    pixels, see `_along_pixels`."""
+    or where `short` of the first one under each pooled pixel, in a padded image of that `size`; the passes of
+    both products along the lists; and the code that goes by pixels, see `_along_pixels`."""
     (sh, sw, top, left), (H, W, C) = geometry[:4], size
+    across = W + 2 * left
+    y, z = np.arange(between[0]) * sh * across, np.arange(between[1]) * sw
+    begins, length = ((y[:, None] + z) * C).astype(np.int32), taps // runs
     sorting = (0, 0, 0, 0, 0)
-    if widest():
-        jump = (sh * (W + 2 * left) - sw * between[1]) * C
-        sorting = (_sort.compiled(itemsize), *_sort.divided_by(between[1]), sw * C, jump)
-    y, z = np.arange(between[0]) * sh * (W + 2 * left), np.arange(between[1]) * sw
-    begins, length = ((y[:, None] + z) * C).astype(np.int32).ravel(), taps // runs
+    if short:
+        begins = begins[: 2 * pooled[0] : 2, : 2 * pooled[1] : 2]
+        sorting = (_sort.compiled(itemsize, True), 0, 0, sw * C, sh * across * C)
+    elif widest():
+        jump = (sh * across - sw * between[1]) * C
+        sorting = (_sort.compiled(itemsize, False), *_sort.divided_by(between[1]), sw * C, jump)
+    begins = np.append(begins, np.zeros(-begins.size % lanes(itemsize), np.int32))
     gather = passes(itemsize, runs, length, False)
     scatter = passes(itemsize, runs, length, True) if back == "lists" else gather[:0]
     KH, KW = runs, length // C
-    code = codes(itemsize, KH, KW, C) if back == "pixels" else (0, 0, 0)
+    code = codes(itemsize, KH, KW, C, short) if back == "pixels" else (0, 0, 0)
     everywhere = 2 * pooled[0] + KH - 1 >= H + top and 2 * pooled[1] + KW - 1 >= W + left
     return sorting, begins, gather, scatter, (*code, lanes(itemsize), between[1], top, left, everywhere)
 
@@ -193,11 +200,12 @@ def _plans(between, pooled, geometry, size, taps, runs, itemsize, back):
 def run(operands, activated, filters, tasks, images, runs, between, geometry, back, grad_weight, grad_bias):
     """Fill `grad_weight` (taps, O) and `grad_bias`, and return the gradient of the images or None.
 
-    `operands` are NHWC images, gradients and their places in a convolution of `between` pixels; `activated`
-    is None or the name and the output of an activation behind the pooling, whose gradients they then are;
-    `images` are the tasks' scratches, `runs` where each contiguous part of a window begins. `back` is how to
-    make the images' gradient: by "lists", of `filters` (O, taps); by "pixels", of `filters` as
-    ``_pixels.by_channels`` lays them out; "" is not at all.
+    `operands` are NHWC images, gradients and their places, int32 in a convolution of `between` pixels or,
+    with the widest vectors only, uint8 in a window of 2 x 2; `activated` is None or the name and the output
+    of an activation behind the pooling, whose gradients they then are; `images` are the tasks' scratches,
+    `runs` where each contiguous part of a window begins. `back` is how to make the images' gradient: by
+    "lists", of `filters` (O, taps); by "pixels", of `filters` as ``_pixels.by_channels`` lays them out; "" is
+    not at all.
     """
     x, grad, where = operands
     output, slope_code = _NO_OUTPUT[x.dtype], 0
@@ -208,7 +216,8 @@ def run(operands, activated, filters, tasks, images, runs, between, geometry, ba
     memory, grad_x = empty_nchw(N if back else 0, C, H, W, x.dtype)
     slopes = scratches(tasks, (H + 2 * top, W + 2 * left), x, geometry) if back == "lists" else images
     partials = (aligned((tasks, O, taps), x.dtype), np.empty((tasks, O), x.dtype))
-    ways = _plans(between, grad.shape[1:3], geometry, x.shape[1:], taps, len(runs), x.itemsize, back)
+    short = where.dtype == np.uint8
+    ways = _plans(between, grad.shape[1:3], geometry, x.shape[1:], taps, len(runs), x.itemsize, back, short)
     _backward(
         threads(), tasks, (x, grad, where, filters), (output, slope_code), partials, memory,
         (images, slopes), (runs, *ways), geometry, grad_weight.reshape(taps // C, C, O), grad_bias,

@@ -23,7 +23,7 @@ from typing import Any
 from llvmlite import ir
 from numba.core import cgutils
 
-from ._vectors import Vectors, i32, i64
+from ._vectors import Vectors, byte, i32, i64
 from .tile import lanes, registers, widest
 
 
@@ -44,9 +44,9 @@ def runs_at_once(size: int, C: int, runs: int, length: int, nv: int) -> int:
     return max((h for h in range(1, runs + 1) if runs % h == 0 and h * length * nv <= most), default=0)
 
 
-def emitter(size: int, C: int, runs: int, length: int, nv: int) -> Any:
+def emitter(size: int, C: int, runs: int, length: int, nv: int, short: bool) -> Any:
     """What emits the body of a kernel of ``_few_taps.py``, for `runs` rows of `length` taps of `C` channels
-    and `nv` vectors of filters."""
+    and `nv` vectors of filters; `short` as there."""
     width = lanes(size)
     half = width // 2
     name = f"x86.avx512.permvar.{'sf' if size == 4 else 'df'}.512"
@@ -60,7 +60,7 @@ def emitter(size: int, C: int, runs: int, length: int, nv: int) -> Any:
         masks = [vectors.below(builder.sub(last, i64(v * width))) for v in range(nv)]
         reach = parts.below(i64(length + C)) if length + C < half else None
         w, b, x, slopes = (builder.inttoptr(address, floats) for address in (sums, bias, image, grad))
-        places = builder.inttoptr(indices, i32.as_pointer())
+        places = builder.inttoptr(indices, (byte if short else i32).as_pointer())
         begins = builder.inttoptr(begins, i64.as_pointer())
         starts = [builder.gep(x, [builder.load(builder.gep(begins, [i64(f)]))]) for f in range(runs)]
 
@@ -85,8 +85,9 @@ def emitter(size: int, C: int, runs: int, length: int, nv: int) -> Any:
             for tap in range(runs * length)
         ]
         totals = [cgutils.alloca_once_value(builder, vectors.constant(0)) for _ in range(nv)]
-        in_a_row, channels = narrow(across), narrow(i64(C))
-        down = narrow(builder.sub(i64(half), builder.mul(across, i64(C))))
+        in_a_row = i64(2) if short else across  # a pixel's number in its window is 0, 1, this or one more
+        down = narrow(builder.sub(i64(half), builder.mul(in_a_row, i64(C))))
+        in_a_row, channels = narrow(in_a_row), narrow(i64(C))
         begin = tables(length, C, half)
         with cgutils.for_range(builder, PH) as rows, cgutils.for_range(builder, PW) as columns:
             at = builder.mul(apart, builder.add(builder.mul(rows.index, PW), columns.index))
@@ -99,8 +100,9 @@ def emitter(size: int, C: int, runs: int, length: int, nv: int) -> Any:
                 here = builder.add(at, i64(v * width))
                 slope.append(vectors.load(builder.gep(slopes, [here]), mask))
                 add(totals[v], slope[v])
-                pixel = vectors.load(builder.gep(places, [here]), mask, kind=vectors.places)
-                pixel = builder.sub(pixel, corner)  # 0, 1, across or across + 1
+                pixel = vectors.place_at(builder.gep(places, [here]), mask, short)
+                if not short:
+                    pixel = builder.sub(pixel, corner)
                 seen = builder.mul(pixel, channels)
                 lower = builder.icmp_unsigned(">=", pixel, in_a_row)
                 seen = builder.select(lower, builder.add(seen, down), seen)

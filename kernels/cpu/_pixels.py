@@ -33,7 +33,7 @@ from ._jit import inline, jit, native
 from ._math import like
 from ._memory import aligned, hwio
 from ._turn import turn_part
-from ._vectors import Vectors, bit, i32, i64
+from ._vectors import Vectors, bit, byte, i32, i64
 from .threads import parallel_for, pool
 from .tile import lanes, registers
 
@@ -48,24 +48,25 @@ def pays(KH: int, KW: int) -> bool:
     return reached <= registers() - 4
 
 
-def _make_cases(size: int) -> Any:
+def _make_cases(size: int, short: bool) -> Any:
     """The kernel that fills `words`, one for each of `PH` x `PW` pooled pixels of `O` filters, 64 filters and
-    case, with which of them it is about. The convolution is `across` pixels wide.
+    case, with which of them it is about. The convolution is `across` pixels wide; where `short`, `indices`
+    are bytes, each the number of its case.
     """
 
     def emit(context, builder: ir.IRBuilder, signature, args):
         grad, indices, words, PH, PW, O, across = args
         vectors, piece = Vectors(builder, size, _PIECE), ir.IntType(_PIECE)
         slopes = builder.inttoptr(grad, vectors.real.as_pointer())
-        places = builder.inttoptr(indices, i32.as_pointer())
+        places = builder.inttoptr(indices, (byte if short else i32).as_pointer())
         bits = builder.inttoptr(words, piece.as_pointer())
         groups = builder.udiv(builder.add(O, i64(WORD - 1)), i64(WORD))
         with cgutils.for_range(builder, PH) as rows, cgutils.for_range(builder, PW) as columns:
             corner = builder.mul(i64(2), builder.add(builder.mul(rows.index, across), columns.index))
             cases = []
-            for down, right in CASES:
+            for number, (down, right) in enumerate(CASES):
                 place = builder.add(corner, builder.add(builder.mul(across, i64(down)), i64(right)))
-                cases.append(vectors.splat(builder.trunc(place, i32)))
+                cases.append(vectors.splat(i32(number) if short else builder.trunc(place, i32)))
             pixel = builder.add(builder.mul(rows.index, PW), columns.index)
             at, words_of = builder.mul(O, pixel), builder.mul(groups, pixel)
             with cgutils.for_range(builder, groups) as group:
@@ -76,7 +77,7 @@ def _make_cases(size: int) -> Any:
                     among = vectors.below(builder.sub(O, here))
                     here = builder.add(at, here)
                     slope = vectors.load(builder.gep(slopes, [here]), among)
-                    place = vectors.load(builder.gep(places, [here]), among, kind=vectors.places)
+                    place = vectors.place_at(builder.gep(places, [here]), among, short)
                     there = vectors.nonzero(slope)
                     for case, its in enumerate(cases):
                         those = builder.and_(builder.icmp_signed("==", place, its), there)
@@ -194,16 +195,17 @@ def _compiled(size: int, KH: int, KW: int, masked: bool) -> int:
 
 
 @functools.cache
-def _compiled_cases(size: int) -> int:
-    return native(types.void(*[types.int64] * 7), _make_cases(size), variant=f"cases, f{8 * size}")
+def _compiled_cases(size: int, short: bool) -> int:
+    variant = f"cases, f{8 * size} short={short}"
+    return native(types.void(*[types.int64] * 7), _make_cases(size, short), variant=variant)
 
 
-def codes(size: int, KH: int, KW: int, C: int) -> tuple[int, int, int]:
+def codes(size: int, KH: int, KW: int, C: int, short: bool) -> tuple[int, int, int]:
     """The addresses of the kernels for the cases, for whole vectors of channels, and for what is left over of
-    `C`."""
+    `C`; `short` as in `_make_cases`."""
     whole, rest = divmod(C, lanes(size))
     return (
-        _compiled_cases(size),
+        _compiled_cases(size, short),
         _compiled(size, KH, KW, False) if whole else 0,
         _compiled(size, KH, KW, True) if rest else 0,
     )

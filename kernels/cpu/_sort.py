@@ -13,6 +13,9 @@ room for a vector more. Where a window begins in the image is computed, not look
     row = place * multiplier >> shift                  place // across, exactly
     begin = place * step + row * jump
 
+or, of a place within a window of the pooling (a byte: 0 or 1, and 2 more in the second row), added to where
+the pooling's window begins.
+
 Source of the division: Granlund & Montgomery (1994), "Division by invariant integers using multiplication".
 """
 
@@ -27,7 +30,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from ._jit import native
-from ._vectors import Vectors, i32, i64
+from ._vectors import Vectors, byte, i32, i64
 from .tile import lanes
 
 
@@ -37,8 +40,11 @@ def divided_by(d: int) -> tuple[int, int]:
     return -(-(1 << shift) // d), shift
 
 
-def _make(size: int) -> Any:
+def _make(size: int, short: bool) -> Any:
     """The kernel for the gradients of one image, `pixels` of `O` filters each, and their `indices`.
+
+    These are bytes where `short`. Then `corners` is where for each pixel an int32 says where its pooling's
+    window begins, and there must be whole vectors of them; `row` and `step` are a pixel down and right.
 
     Of filter o the list goes to ``places + o * room`` and ``values + o * room`` (in elements), its length
     to ``counts[o]``; its gradients are added to ``sums[o]``. There must be room for `O` rounded up to whole
@@ -47,12 +53,34 @@ def _make(size: int) -> Any:
     width = lanes(size)
 
     def emit(context, builder: ir.IRBuilder, signature, args):
-        grad, indices, pixels, O, multiplier, shift, step, jump, places, values, room, counts, sums = args
+        grad, indices, pixels, O, *way, places, values, room, counts, sums = args
         vectors = Vectors(builder, size, width)
         real, wide = vectors.real, ir.VectorType(i64, width)
         slopes, listed, total = (builder.inttoptr(a, real.as_pointer()) for a in (grad, values, sums))
-        where, begins = (builder.inttoptr(a, i32.as_pointer()) for a in (indices, places))
+        where = builder.inttoptr(indices, (byte if short else i32).as_pointer())
+        begins = builder.inttoptr(places, i32.as_pointer())
         lengths = builder.inttoptr(counts, i64.as_pointer())
+
+        def narrow(value):
+            return vectors.splat(builder.trunc(value, i32))
+
+        def divided(place, pixel):
+            multiplier, shift, step, jump = way
+            row = builder.mul(builder.zext(place, wide), vectors.splat(multiplier))
+            row = builder.trunc(builder.lshr(row, vectors.splat(shift)), vectors.places)
+            return builder.add(builder.mul(place, narrow(step)), builder.mul(row, narrow(jump)))
+
+        def within(place, pixel):
+            corners, step, row = way
+            corner = builder.gep(builder.inttoptr(corners, i32.as_pointer()), [pixel])
+            begin, none = vectors.splat(builder.load(corner)), ir.Constant(vectors.places, None)
+            for bit_of, by in ((1, step), (2, row)):
+                there = builder.and_(place, vectors.splat(i32(bit_of)))
+                there = builder.icmp_unsigned("!=", there, none)
+                begin = builder.add(begin, builder.select(there, narrow(by), none))
+            return begin
+
+        begin_of = within if short else divided
 
         def square(first, o, among):
             """Gradients and begins of a square, pixel after pixel."""
@@ -65,11 +93,7 @@ def _make(size: int) -> Any:
                 at = builder.add(builder.mul(pixel, O), o)
                 rows.append(vectors.load(builder.gep(slopes, [at]), mask))
                 added = builder.fadd(added, rows[-1])
-                place = vectors.load(builder.gep(where, [at]), mask, kind=vectors.places)
-                row = builder.mul(builder.zext(place, wide), vectors.splat(multiplier))
-                row = builder.trunc(builder.lshr(row, vectors.splat(shift)), vectors.places)
-                along = builder.mul(place, vectors.splat(builder.trunc(step, i32)))
-                starts.append(builder.add(along, builder.mul(row, vectors.splat(builder.trunc(jump, i32)))))
+                starts.append(begin_of(vectors.place_at(builder.gep(where, [at]), mask, short), pixel))
             vectors.store(added, builder.gep(total, [o]), among)
             return vectors.transposed(rows), vectors.transposed(starts)
 
@@ -93,13 +117,21 @@ def _make(size: int) -> Any:
              sums):  # fmt: skip
         return types.void(*[types.int64] * 13), emit
 
+    @intrinsic
+    def sort_short(typingctx, grad, indices, pixels, O, corners, step, row, places, values, room, counts,
+                   sums):  # fmt: skip
+        return types.void(*[types.int64] * 12), emit
+
     def kernel(grad, indices, pixels, O, multiplier, shift, step, jump, places, values, room, counts, sums):
         sort(grad, indices, pixels, O, multiplier, shift, step, jump, places, values, room, counts, sums)
 
-    return kernel
+    def short_kernel(grad, indices, pixels, O, corners, step, row, places, values, room, counts, sums):
+        sort_short(grad, indices, pixels, O, corners, step, row, places, values, room, counts, sums)
+
+    return short_kernel if short else kernel
 
 
 @functools.cache
-def compiled(size: int) -> int:
-    signature = types.void(*[types.int64] * 13)
-    return native(signature, _make(size), variant=f"f{8 * size} lanes={lanes(size)}")
+def compiled(size: int, short: bool) -> int:
+    signature = types.void(*[types.int64] * (12 if short else 13))
+    return native(signature, _make(size, short), variant=f"f{8 * size} short={short} lanes={lanes(size)}")

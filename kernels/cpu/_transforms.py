@@ -12,7 +12,7 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from ._vectors import Vectors, i32, i64
+from ._vectors import Vectors, byte, i32, i64
 from .tile import lanes
 
 Matrix = list[list[Fraction]]
@@ -81,9 +81,11 @@ def make_transform(size: int, matrix: Matrix, ending: str) -> Any:
     vector at `bias` is added to all numbers, and the int32 at `doubt` become nonzero where one is not
     finite. With "pool", of each 2 x 2 numbers only the maximum is written, to `out`, and to `where` its
     place: `first` for the first number, one more for the next in its row, `across` more for the next row.
+    With "pool, short" that is its place among the four, 0 to 3, in a byte.
     """
     width = lanes(size)
     outputs, inputs = len(matrix), len(matrix[0])
+    short = ending == "pool, short"
 
     def emit(context, builder: ir.IRBuilder, signature, args):
         source, row, column, out, out_row, out_column, bias, doubt, where, first, across = args
@@ -95,6 +97,13 @@ def make_transform(size: int, matrix: Matrix, ending: str) -> Any:
 
         def transformed(numbers):
             return product(builder, vectors, matrix, numbers)
+
+        def place(start, a, b):
+            """The number (a, b) of a window whose first one is `start`."""
+            if short:
+                return vectors.splat(i32(2 * a + b))
+            index = builder.add(start, builder.add(builder.mul(i64(a), across), i64(b)))
+            return vectors.splat(builder.trunc(index, i32))
 
         x = [[vectors.load(at(source, r, row, c, column)) for c in range(inputs)] for r in range(inputs)]
         down = [transformed([x[r][c] for r in range(inputs)]) for c in range(inputs)]
@@ -108,7 +117,7 @@ def make_transform(size: int, matrix: Matrix, ending: str) -> Any:
             seen = builder.load(flags)
             seen.align = 4
             vectors.store(builder.or_(seen, builder.sext(bad, vectors.places)), flags)
-        if ending != "pool":
+        if ending in ("", "bias"):
             for i in range(outputs):
                 for j in range(outputs):
                     vectors.store(y[i][j], at(out, i, out_row, j, out_column))
@@ -117,14 +126,12 @@ def make_transform(size: int, matrix: Matrix, ending: str) -> Any:
         for i in range(0, outputs, 2):
             for j in range(0, outputs, 2):
                 start = builder.add(first, builder.add(builder.mul(i64(i), across), i64(j)))
-                held, here = y[i][j], vectors.splat(builder.trunc(start, i32))
+                held, here = y[i][j], place(start, 0, 0)
                 for a, b in ((0, 1), (1, 0), (1, 1)):
-                    value = y[i + a][j + b]
-                    index = builder.add(start, builder.add(builder.mul(i64(a), across), i64(b)))
-                    place = vectors.splat(builder.trunc(index, i32))
-                    held, here = vectors.larger(value, place, held, here)
+                    held, here = vectors.larger(y[i + a][j + b], place(start, a, b), held, here)
                 vectors.store(held, at(out, i // 2, out_row, j // 2, out_column))
-                vectors.store(here, at(where, i // 2, out_row, j // 2, out_column, i32))
+                target = at(where, i // 2, out_row, j // 2, out_column, byte if short else i32)
+                vectors.store_place(here, target, short)
         return context.get_dummy_value()
 
     @intrinsic

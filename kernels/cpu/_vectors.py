@@ -8,7 +8,7 @@ from typing import Any
 from llvmlite import ir
 from numba.core import cgutils
 
-i64, i32, bit = ir.IntType(64), ir.IntType(32), ir.IntType(1)
+i64, i32, byte, bit = ir.IntType(64), ir.IntType(32), ir.IntType(8), ir.IntType(1)
 LINE = 64  # bytes of a cache line, and of the widest vector
 IN_FLIGHT = 8  # multiply-adds on sums of their own that keep two units of four cycles busy
 
@@ -92,7 +92,7 @@ class Vectors:
         instruction.set_metadata("nontemporal", self._builder.module.add_metadata([i32(1)]))
 
     def store(self, value: Any, pointer: Any, mask: Any = None) -> None:
-        """Write a vector of floats or of int32 to `pointer`, which need not be aligned; lanes outside `mask`
+        """Write a vector of floats or integers to `pointer`, which need not be aligned; lanes outside `mask`
         are left alone."""
         start = self._builder.bitcast(pointer, value.type.as_pointer())
         size, suffix = self._kind(value.type)
@@ -115,7 +115,21 @@ class Vectors:
 
     def _kind(self, vector: ir.Type) -> tuple[int, str]:
         """The bytes of an element of a vector of this type, and its name in those of functions."""
-        return (self._size, self._suffix) if vector == self.vector else (4, f"v{self.width}i32")
+        if vector == self.vector:
+            return self._size, self._suffix
+        return vector.element.width // 8, f"v{self.width}i{vector.element.width}"
+
+    def place_at(self, pointer: Any, mask: Any, short: bool) -> Any:
+        """The `places` at `pointer`, which are bytes in memory where `short`."""
+        kind = ir.VectorType(byte, self.width) if short else self.places
+        place = self.load(pointer, mask, kind=kind)
+        return self._builder.zext(place, self.places) if short else place
+
+    def store_place(self, place: Any, pointer: Any, short: bool) -> None:
+        """Write `places` to `pointer`, as bytes where `short`."""
+        if short:
+            place = self._builder.trunc(place, ir.VectorType(byte, self.width))
+        self.store(place, pointer)
 
     def transposed(self, rows: list[Any]) -> list[Any]:
         """The columns of a square of as many `rows` as a vector has lanes.

@@ -68,10 +68,10 @@ def _filter_kernel(size):
 
 @functools.cache
 def _kernel(size, ending):
-    """The kernel for floats of `size` bytes, and an `ending` "bias" or "pool"."""
+    """The kernel for floats of `size` bytes, and an `ending` "bias", "pool" or "pool, short"."""
     A, B, _ = matrices()
     into, back, width = make_transform(size, B, ""), make_transform(size, A, ending), lanes(size)
-    step = 2 if ending == "pool" else 1  # pixels of the convolution for one of the result
+    step = 1 if ending == "bias" else 2  # pixels of the convolution for one of the result
     side = M // step
 
     @inline
@@ -99,9 +99,9 @@ def _kernel(size, ending):
         if rows == side and columns == side:
             at = ((n * height + top) * wide + left) * O + o
             back(source, N * plane, plane, out.ctypes.data + at * size, wide * O, O, shift, doubt,
-                 indices.ctypes.data + at * 4, first, across)  # fmt: skip
+                 indices.ctypes.data + at * indices.itemsize, first, across)  # fmt: skip
             return
-        spare, where = np.empty((side, side, width), out.dtype), np.empty((side, side, width), np.int32)
+        spare, where = np.empty((side, side, width), out.dtype), np.empty((side, side, width), indices.dtype)
         back(source, N * plane, plane, spare.ctypes.data, side * width, width, shift, doubt,
              where.ctypes.data, first, across)  # fmt: skip
         for a in range(rows):
@@ -182,7 +182,8 @@ def pays(shape, filters, itemsize, size, stride, step, dilation, groups):
 
 def run(x, filters, bias, out, indices, corner, size, code):
     """Convolve NHWC `x`, placed with its first pixel at `corner`, for `size` pixels; into NHWC `out`, or with
-    `indices` into its 2 x 2 maxima. Returns which images did not come out finite, to be done again.
+    `indices`, int32 or uint8, into its 2 x 2 maxima. Returns which images did not come out finite, to be done
+    again.
     """
     n, C, O = len(x), x.shape[3], filters.shape[4]
     grid = grid_of(size)
@@ -199,6 +200,8 @@ def run(x, filters, bias, out, indices, corner, size, code):
     again = doubts(n)
     bias = bias_or_zeros(bias, O)
     ending, where = ("bias", _NOWHERE) if indices is None else ("pool", indices)
+    if where.dtype == np.uint8:
+        ending = "pool, short"
     _kernel(x.itemsize, ending)(
         pool(), tasks, panels(x.itemsize), x, U, bias, (out, where), free, scratch, corner, grid, size[1],
         code, again,

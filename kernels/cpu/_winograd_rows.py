@@ -37,7 +37,7 @@ from ._memory import aligned, bias_or_zeros
 from ._tape import doubts
 from ._transforms import N, matrices, product
 from ._turn import turn_part
-from ._vectors import Vectors, i32, i64
+from ._vectors import Vectors, byte, i32, i64
 from .activation import apply
 from .threads import parallel_for, pool, row_blocks
 from .tile import lanes
@@ -94,24 +94,25 @@ def _make_into(size, C, KW):
     return into
 
 
-def _make_block(size, C, KH, KW):
+def _make_block(size, C, KH, KW, short):
     """The intrinsic for two rows of a group of pixels of the convolution and a vector of filters.
 
     The group has number `group` of those in `V`, where a row has `line` of them; `U` is where these filters'
     part of it is. Maxima and places go to `best` and `where`, those of the right two columns of four `O`
     elements on, where `both`; `first` is the number of the first pixel in the convolution, which is `across`
-    pixels wide. The byte at `doubt` becomes 1 where a sum is not finite.
+    pixels wide. Where `short`, places are bytes, 0 to 3 within their window. The byte at `doubt` becomes 1
+    where a sum is not finite.
     """
     width = lanes(size)
     A = matrices(KW)[0]
 
     def emit(context, builder: ir.IRBuilder, signature, args):
         V, group, line, U, O, bias, best, where, both, first, across, doubt = args
-        vectors, byte, bits = Vectors(builder, size, width), ir.IntType(8), ir.IntType(width)
+        vectors, bits = Vectors(builder, size, width), ir.IntType(width)
         v, u, shift, out = (
             builder.inttoptr(address, vectors.real.as_pointer()) for address in (V, U, bias, best)
         )
-        places = builder.inttoptr(where, i32.as_pointer())
+        places = builder.inttoptr(where, (byte if short else i32).as_pointer())
         starts = []
         for row in range(KH + 1):
             number = builder.add(group, builder.mul(line, i64(row)))
@@ -138,7 +139,8 @@ def _make_block(size, C, KH, KW):
             held = here = None
             for a, b in itertools.product(range(2), range(2)):
                 index = builder.add(builder.mul(across, i64(a)), i64(2 * column + b))
-                place = vectors.splat(builder.trunc(builder.add(first, index), i32))
+                place = i32(2 * a + b) if short else builder.trunc(builder.add(first, index), i32)
+                place = vectors.splat(place)
                 value = builder.fadd(y[a][2 * column + b], own)
                 if held is None:
                     held, here = value, place
@@ -147,7 +149,7 @@ def _make_block(size, C, KH, KW):
                     held, here = builder.select(wins, value, held), builder.select(wins, place, here)
             offset = builder.mul(O, i64(column))
             vectors.store(held, builder.gep(out, [offset]))
-            vectors.store(here, builder.gep(places, [offset]))
+            vectors.store_place(here, builder.gep(places, [offset]), short)
 
         y = [product(builder, vectors, A, held) for held in sums]
         total = functools.reduce(builder.fadd, [*y[0], *y[1]])
@@ -169,9 +171,10 @@ def _make_block(size, C, KH, KW):
 
 
 @functools.cache
-def _kernel(size, C, KH, KW):
-    """The kernel for floats of `size` bytes, `C` channels and filters of `KH` x `KW`."""
-    into, block, width = _make_into(size, C, KW), _make_block(size, C, KH, KW), lanes(size)
+def _kernel(size, C, KH, KW, short):
+    """The kernel for floats of `size` bytes, `C` channels and filters of `KH` x `KW`; `short` as in
+    `_make_block`."""
+    into, block, width = _make_into(size, C, KW), _make_block(size, C, KH, KW, short), lanes(size)
     M, beyond = _group(KW)
 
     @inline
@@ -201,11 +204,14 @@ def _kernel(size, C, KH, KW):
                     for part in range(len(U)):
                         o = part * width
                         block(V.ctypes.data, begin, groups, U[part].ctypes.data, O, bias[o:].ctypes.data,
-                              out.ctypes.data + (at + o) * size, where.ctypes.data + (at + o) * 4, both,
-                              number, across, again.ctypes.data + n)  # fmt: skip
+                              out.ctypes.data + (at + o) * size,
+                              where.ctypes.data + (at + o) * where.itemsize, both, number, across,
+                              again.ctypes.data + n)  # fmt: skip
             apply(out[n, first:end].reshape((end - first) * PW * O), code)
 
-    @functools.partial(jit, variant=f"{size} bytes, {width} lanes, {C} channels, {KH} x {KW}")
+    shape = f"{C} channels, {KH} x {KW}"
+
+    @functools.partial(jit, variant=f"{size} bytes, {width} lanes, {shape}, short={short}")
     def kernel(pool, tasks, blocks, x, U, bias, results, scratch, corner, across, code, again):
         arguments = (tasks, blocks, x, U, bias, results, scratch, corner, across, code, again)
         parallel_for(pool, tasks, task, arguments)
@@ -243,9 +249,9 @@ def _filter_kernel(size, KW):
 
 
 def run(x, filters, bias, results, corner, across, code):
-    """Fill the NHWC `results`, maxima and their places in a convolution `across` pixels wide, from NHWC `x`
-    with a border of `corner` zeros above and beside it. Returns which images did not come out finite, to be
-    done again."""
+    """Fill the NHWC `results`, maxima and their places (int32 in a convolution `across` pixels wide, or
+    uint8), from NHWC `x` with a border of `corner` zeros above and beside it. Returns which images did not
+    come out finite, to be done again."""
     (n, PH, PW, O), (_, KH, KW, C, _) = results[0].shape, filters.shape
     blocks, width, (M, beyond) = row_blocks(n, PH), lanes(x.itemsize), _group(KW)
     tasks, rows = min(n * blocks, TASKS), 2 * -(-PH // blocks) + KH - 1
@@ -260,7 +266,7 @@ def run(x, filters, bias, results, corner, across, code):
     )
     again = doubts(n)
     bias = bias_or_zeros(bias, O)
-    _kernel(x.itemsize, C, KH, KW)(
+    _kernel(x.itemsize, C, KH, KW, results[1].dtype == np.uint8)(
         pool(), tasks, blocks, x, U, bias, results, scratch, corner, across, code, again
     )
     return again

@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fastnn.kernels.reference._shared import pooled_shape
+from fastnn.kernels.reference._shared import places, pooled_shape, within_windows
 
 from . import _few_taps, _lists, _narrow, _pixels, _winograd, _winograd_rows, conv, pool
 from ._conv_columns import by_output
@@ -42,11 +42,11 @@ from .linear import none, none_2d
 from .pool import max_rows
 from .threads import parallel_for, row_blocks
 from .threads import pool as threads
-from .tile import lanes, panels
+from .tile import lanes, panels, widest
 
 _PIECE = 1 << 14  # bytes of the convolution that are computed, then pooled
 _HALVING = ((2, 2), (2, 2), (0, 0), (1, 1))  # the usual window
-_INT32 = np.dtype(np.int32)
+_INT32, _UINT8 = np.dtype(np.int32), np.dtype(np.uint8)
 _SLOPES = {"relu": relu_backward, "sigmoid": sigmoid_backward, "tanh": tanh_backward}
 _ZEROS = 3  # pixels of the convolution for each pooled one, from which on lists pay
 
@@ -99,12 +99,13 @@ def _forward_kernel(size):
     return kernel
 
 
-def conv2d_max_pool2d(x, weight, bias, convolution, pooling, activation):
+def conv2d_max_pool2d(x, weight, bias, convolution, pooling, activation, short=False):
     x, filters, code = nhwc(x), filters_of(weight), code_of(activation, x.itemsize)
     options = filters.shape, convolution, pooling, x.itemsize
     plan = _plan(x.shape, *options)
+    short = short and widest() and (plan.winograd or plan.by_rows)
     memory, out = empty_nchw(*plan.out, x.dtype)
-    where, indices = empty_nchw(*plan.out, _INT32)
+    where, indices = empty_nchw(*plan.out, _UINT8 if short else _INT32)
     if out.size == 0:
         return out, indices
     bias = none(x.dtype) if bias is None else plain(bias)
@@ -116,7 +117,11 @@ def conv2d_max_pool2d(x, weight, bias, convolution, pooling, activation):
             again = _winograd_rows.run(x, filters, bias, results, convolution[1], plan.between[1], code)
 
         def direct(x, results):
-            _run_direct(x, filters, bias, results, _plan(x.shape, *options), code)
+            maxima, where = results
+            whole = np.empty(where.shape, _INT32) if short else where
+            _run_direct(x, filters, bias, (maxima, whole), _plan(x.shape, *options), code)
+            if short:
+                where[:] = within_windows(whole, plan.between[1])
 
         _winograd.redo(again, x, (memory, where), direct)
     elif plan.narrow:
@@ -208,21 +213,24 @@ def _slope(grad, activated):
 
 
 def conv2d_max_pool2d_backward(
-    grad, indices, x, weight, convolution, input_grad, out=None, pooling=None, activated=None
+    grad, indices, x, weight, convolution, input_grad, out=None, pooling=None, activated=None, short=False
 ):
     stride, padding, dilation, groups = convolution
     between = output_size(x.shape[2:], weight.shape[2:], stride, padding, dilation)
-    if not _pays(x, weight, grad, between, padding, groups):
+    halving = pooling is not None and pooling[:4] == _HALVING and _both_whole(grad.shape[2:], between)
+    pays = _pays(x, weight, grad, between, padding, groups)
+    if short and not (pays and halving and widest()):
+        indices, short = places(indices, between[1]), False
+    if not pays:
         slope = pool.max_pool2d_backward(_slope(grad, activated), indices, (*grad.shape[:2], *between))
         return conv.conv2d_backward(slope, x, weight, *convolution, input_grad, out)
     (O, C, KH, KW), (N, _, H, W) = weight.shape, x.shape
     (grad_weight, grad_bias), own = gradients(weight.shape, x.dtype, out)
     padded, tasks = (H + 2 * padding[0], W + 2 * padding[1]), min(N, CHUNKS)
     geometry = (*stride, *padding, 1, 1, *dilation, groups, True, padding == (0, 0))
-    where = plain(indices.transpose(0, 2, 3, 1)).astype(np.int32, copy=False)
+    where = plain(indices.transpose(0, 2, 3, 1)).astype(_UINT8 if short else _INT32, copy=False)
     x, runs, flat = nhwc(x), runs_of(dilation, padded[1], C, KH, KW), own.reshape(-1, O)
     images, grad_x = scratches(tasks, padded, x, geometry), None
-    halving = pooling is not None and pooling[:4] == _HALVING and _both_whole(grad.shape[2:], between)
     few = halving and not input_grad
     if few and _few_taps.pays(weight.shape, (*stride, *dilation), runs.size, x.itemsize):
         operands = x, nhwc(_slope(grad, activated)), where

@@ -50,7 +50,7 @@ def _in_one(s: conv.Shapes, x: Any, weight: Any, bias: Any, code: int) -> tuple[
     return out, indices
 
 
-def conv2d_max_pool2d(x, weight, bias, convolution, pooling, activation):
+def conv2d_max_pool2d(x, weight, bias, convolution, pooling, activation, short=False):
     s = conv.Shapes(x.shape, weight, *convolution)
     if _side_by_side(s.size, pooling):
         return _in_one(s, x, weight, bias, CODES[activation])
@@ -59,7 +59,7 @@ def conv2d_max_pool2d(x, weight, bias, convolution, pooling, activation):
 
 
 def conv2d_max_pool2d_backward(
-    grad, indices, x, weight, convolution, input_grad, out=None, pooling=None, activated=None
+    grad, indices, x, weight, convolution, input_grad, out=None, pooling=None, activated=None, short=False
 ):
     if activated is not None:
         name, output = activated
