@@ -109,7 +109,7 @@ def conv_pool_both_ways(
     conv_pool, x, weight, bias, convolution, pooling, activation, input_grad, out, told, short=False
 ):
     operands = x, weight, bias, convolution, pooling, activation
-    pooled, indices = conv_pool.conv2d_max_pool2d(*operands, short)
+    pooled, indices = conv_pool.conv2d_max_pool2d(*operands, "short" if short else "int32")
     options = input_grad, out, pooling if told else None, None, indices.dtype == np.uint8
     return pooled, *conv_pool.conv2d_max_pool2d_backward(pooled, indices, x, weight, convolution, *options)
 

@@ -56,6 +56,8 @@ def test_results_are_those_of_convolution_then_pooling_to_the_bit(
     assert len(calls) == goes(shape, dtype)
     for actual, expected in zip(results, apart(x, weight, bias if biased else None, shape[2]), strict=True):
         np.testing.assert_array_equal(actual, expected)
+    alone, _ = conv_pool.conv2d_max_pool2d(x, weight, bias if biased else None, *options, places="none")
+    np.testing.assert_array_equal(alone, results[0])
 
 
 def test_the_shapes_here_go_this_way_where_vectors_have_sixteen_lanes() -> None:

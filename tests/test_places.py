@@ -14,7 +14,7 @@ from fastnn import layers as ly
 from fastnn.kernels.cpu import conv_pool as cpu
 from fastnn.kernels.cpu import tile
 from fastnn.kernels.reference import conv_pool as reference
-from fastnn.kernels.reference._shared import places, within_windows
+from fastnn.kernels.reference._shared import in_image, in_windows
 from tests import cases, parity
 
 LANES = int(tile.lanes(4))
@@ -37,8 +37,9 @@ def test_forward_names_the_same_pixels(case: cases.ConvPool, value: float | None
         x[::2, 0, 4, 5] = value
     operands = x, weight, bias, case.convolution, case.pooling, "relu"
     out, indices = cpu.conv2d_max_pool2d(*operands)
-    again, short = cpu.conv2d_max_pool2d(*operands, short=True)
+    again, short = cpu.conv2d_max_pool2d(*operands, "short")
     np.testing.assert_array_equal(again, out)
+    np.testing.assert_array_equal(cpu.conv2d_max_pool2d(*operands, "none")[0], out)
     if short.dtype == np.int32:
         assert case not in (BY_TILES, BY_ROWS, WIDE) or not tile.widest()
         np.testing.assert_array_equal(short, indices)
@@ -46,8 +47,8 @@ def test_forward_names_the_same_pixels(case: cases.ConvPool, value: float | None
     across = case.conv.output[3]
     assert short.dtype == np.uint8
     assert short.strides == tuple(stride // 4 for stride in indices.strides)
-    np.testing.assert_array_equal(places(short, across), indices)
-    np.testing.assert_array_equal(short, within_windows(indices, across))
+    np.testing.assert_array_equal(in_image(short, across), indices)
+    np.testing.assert_array_equal(short, in_windows(indices, across))
 
 
 @pytest.mark.parametrize("widest", [True, False])
@@ -59,7 +60,7 @@ def test_backward_makes_the_same_gradients_of_them(
     x, weight, bias, grad = case.operands(dtype)
     grad[:, :, ::2, 1::3] = 0
     out, indices = reference.conv2d_max_pool2d(x, weight, bias, case.convolution, case.pooling, "tanh")
-    short = within_windows(indices, case.conv.output[3])
+    short = in_windows(indices, case.conv.output[3])
     monkeypatch.setattr(cpu, "widest", lambda: widest and tile.widest())
     options = x, weight, case.convolution
     for input_grad, activated in itertools.product((True, False), (None, ("tanh", out))):

@@ -62,7 +62,7 @@ def conv2d_max_pool2d(
     """
     convolution = stride, padding, dilation, groups
     window = pool_size, pool_stride, pool_padding, pool_dilation, ceil_mode
-    return pooled(x, weight, bias, convolution, window, activation, short=False)
+    return pooled(x, weight, bias, convolution, window, activation, "int32")
 
 
 def pooled(
@@ -72,18 +72,17 @@ def pooled(
     convolution: tuple[IntPair, IntPair, IntPair, int],
     window: tuple[IntPair, IntPair | None, IntPair, IntPair, bool],
     activation: str | None,
-    *,
-    short: bool,
+    places: str,
 ) -> tuple[Array, Array]:
-    """:func:`conv2d_max_pool2d`, whose indices may be `short`, which the functions of this module do not
-    understand: see ``kernels/reference/conv_pool.py``."""
+    """:func:`conv2d_max_pool2d`, for layers: what `places` says is in ``kernels/reference/conv_pool.py``. The
+    functions of this module understand "int32" only."""
     stride, padding, dilation, groups = convolution
     backend, x, weight, bias = place_operands("conv2d_max_pool2d", x, weight, bias, groups, activation)
     _, *geometry, between = plan_convolution(x.shape[2:], weight.shape[2:], stride, padding, dilation)
     *axes, _ = plan_pooling(between, *window, _WINDOW)
     check_countable(between)
     options = (*geometry, groups), (*axes, bool(window[4])), activation
-    return backend.conv_pool.conv2d_max_pool2d(x, weight, bias, *options, short)
+    return backend.conv_pool.conv2d_max_pool2d(x, weight, bias, *options, places)
 
 
 def conv2d_max_pool2d_backward(

@@ -52,7 +52,7 @@ class ConvPool(Layer):
         x, weight, bias = convolution.operands(x, training)
         geometry = convolution._geometry
         options = tuple(geometry.values()), tuple(self._window.values()), activation
-        out, indices = pooled(x, weight, bias, *options, short=True)
+        out, indices = pooled(x, weight, bias, *options, "short" if training else "none")
         if type(out) is not type(weight):
             raise misplaced(convolution, weight)
         convolution._saved = pooling._saved = None

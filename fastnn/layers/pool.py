@@ -8,7 +8,7 @@ import numpy as np
 
 from fastnn import functional as F
 from fastnn.functional._check import pair, place, same_shape
-from fastnn.kernels.reference._shared import places
+from fastnn.kernels.reference._shared import in_image
 from fastnn.layers.base import Layer, short, shown
 
 IntPair = int | tuple[int, int]
@@ -75,7 +75,7 @@ class MaxPool2d(_Pool):
         if grad.shape != indices.shape:
             same_shape("grad", grad, "the output", indices)
         if indices.dtype == np.uint8:  # a convolution in front of it has run with it as one, see ConvPool
-            indices = places(indices, shape[3])
+            indices = in_image(indices, shape[3])
         # Not through F.max_pool2d_backward, which reads all indices to see that they lie in the image: these
         # are our own.
         pooling = (self.kernel_size, *self._options.values())

@@ -146,21 +146,27 @@ def _split(image, scratch, top, left, begin):
     H, W, C = image.shape
     _, rows, _, half = scratch.shape
     size = image.itemsize
-    for r in range(rows):
-        y = begin + r - top
+    above = min(max(0, top - begin), rows)
+    below = max(above, min(rows, H + top - begin))
+    first_row = begin + above - top
+    if above > 0:
+        scratch[:, :above] = 0
+    if below < rows:
+        scratch[:, below:] = 0
+    if C == 1:
+        source, target = image.ctypes.data + first_row * W * size, scratch[0, above:].ctypes.data
+        even = (left % 2 * half + left // 2) * size
+        odd = ((left + 1) % 2 * half + (left + 1) // 2) * size
+        for _ in range(above, below):
+            _part_pairs(image[0, 0, 0], source, W, target + even, target + odd)
+            source += W * size
+            target += 2 * half * size
+        return
+    for r in range(above, below):
         for c in range(C):
             line = scratch[c, r].reshape(2 * half)
-            if y < 0 or y >= H:
-                for i in range(2 * half):
-                    line[i] = 0
-            elif C == 1:
-                start = line.ctypes.data
-                _part_pairs(image[0, 0, 0], image.ctypes.data + y * W * size, W,
-                            start + (left % 2 * half + left // 2) * size,
-                            start + ((left + 1) % 2 * half + (left + 1) // 2) * size)  # fmt: skip
-            else:
-                for x in range(W):
-                    line[(left + x) % 2 * half + (left + x) // 2] = image[y, x, c]
+            for x in range(W):
+                line[(left + x) % 2 * half + (left + x) // 2] = image[first_row + r - above, x, c]
 
 
 @functools.cache
@@ -201,7 +207,8 @@ def _kernel(size, count):
             pooled, at = (end - first) * PW, (n * PH + first) * PW * O
             real, place_like = like(x[0, 0, 0, 0], 0), np.float32(0)  # an int32 moves as a float32 does
             turn_part(real, best.ctypes.data, apart, O, pooled, out.ctypes.data + at * size, O)
-            turn_part(place_like, places.ctypes.data, apart, O, pooled, where.ctypes.data + at * 4, O)
+            if where.size > 0:
+                turn_part(place_like, places.ctypes.data, apart, O, pooled, where.ctypes.data + at * 4, O)
             apply(out[n, first:end].reshape(pooled * O), code)
 
     @functools.partial(jit, variant=f"{size} bytes, {width} lanes, {count} filters")
@@ -213,8 +220,8 @@ def _kernel(size, count):
 
 
 def run(x, filters, bias, results, corner, across, code):
-    """Fill the NHWC `results`, maxima and their places in a convolution `across` pixels wide, from NHWC `x`
-    with a border of `corner` zeros above and beside it."""
+    """Fill the NHWC `results`, maxima and (where that has any room) their places in a convolution `across`
+    pixels wide, from NHWC `x` with a border of `corner` zeros above and beside it."""
     (N, PH, PW, O), (_, KH, KW, C, _) = results[0].shape, filters.shape
     width = lanes(x.itemsize)
     blocks = row_blocks(N, PH) if 4 * N * PH * PW * filters.size > _ALONE else 1

@@ -13,7 +13,7 @@ from ._packing import LARGE
 from .activation import apply
 from .threads import parallel_for
 
-FLOPS = 400_000  # of a product in a task at least, about 2 µs: four times what handing it out costs
+FLOPS = 160_000  # of a product in a task at least, about 2 µs: four times what handing it out costs
 _ADDED_ROWS = 16  # of C in a task that adds up parts
 
 

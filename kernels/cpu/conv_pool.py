@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fastnn.kernels.reference._shared import places, pooled_shape, within_windows
+from fastnn.kernels.reference._shared import in_image, in_windows, pooled_shape
 
 from . import _few_taps, _lists, _narrow, _pixels, _winograd, _winograd_rows, conv, pool
 from ._conv_columns import by_output
@@ -99,13 +99,15 @@ def _forward_kernel(size):
     return kernel
 
 
-def conv2d_max_pool2d(x, weight, bias, convolution, pooling, activation, short=False):
+def conv2d_max_pool2d(x, weight, bias, convolution, pooling, activation, places="int32"):
     x, filters, code = nhwc(x), filters_of(weight), code_of(activation, x.itemsize)
     options = filters.shape, convolution, pooling, x.itemsize
     plan = _plan(x.shape, *options)
-    short = short and widest() and (plan.winograd or plan.by_rows)
+    short = places != "int32" and widest() and (plan.winograd or plan.by_rows)
+    unwanted = places == "none" and plan.narrow
     memory, out = empty_nchw(*plan.out, x.dtype)
-    where, indices = empty_nchw(*plan.out, _UINT8 if short else _INT32)
+    shape = (0, 0, 0, 0) if unwanted else plan.out
+    where, indices = empty_nchw(*shape, _UINT8 if short else _INT32)
     if out.size == 0:
         return out, indices
     bias = none(x.dtype) if bias is None else plain(bias)
@@ -121,7 +123,7 @@ def conv2d_max_pool2d(x, weight, bias, convolution, pooling, activation, short=F
             whole = np.empty(where.shape, _INT32) if short else where
             _run_direct(x, filters, bias, (maxima, whole), _plan(x.shape, *options), code)
             if short:
-                where[:] = within_windows(whole, plan.between[1])
+                where[:] = in_windows(whole, plan.between[1])
 
         _winograd.redo(again, x, (memory, where), direct)
     elif plan.narrow:
@@ -220,7 +222,7 @@ def conv2d_max_pool2d_backward(
     halving = pooling is not None and pooling[:4] == _HALVING and _both_whole(grad.shape[2:], between)
     pays = _pays(x, weight, grad, between, padding, groups)
     if short and not (pays and halving and widest()):
-        indices, short = places(indices, between[1]), False
+        indices, short = in_image(indices, between[1]), False
     if not pays:
         slope = pool.max_pool2d_backward(_slope(grad, activated), indices, (*grad.shape[:2], *between))
         return conv.conv2d_backward(slope, x, weight, *convolution, input_grad, out)

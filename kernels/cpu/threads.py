@@ -216,12 +216,12 @@ def share_out(pool, items, work, least, each=8):
     """How many tasks to cut `items` items with this much `work` into, for results that no cut changes.
 
     One where a second task would have less than `least` to do; else as many for each thread as leave it tasks
-    to take over from a thread that fell behind, `each` at most, but no smaller than eight times `least`.
+    to take over from a thread that fell behind, `each` at most, but no smaller than twenty times `least`.
     """
     threads = max(1, load(pool, LIMIT))  # 0 once the pool has stopped
     if work < 2 * least:
         return min(items, 1)
-    return min(items, threads * max(1, min(each, int(work / (threads * 8 * least)))))
+    return min(items, threads * max(1, min(each, int(work / (threads * 20 * least)))))
 
 
 _ROW_BLOCKS = 8

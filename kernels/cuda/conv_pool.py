@@ -50,7 +50,7 @@ def _in_one(s: conv.Shapes, x: Any, weight: Any, bias: Any, code: int) -> tuple[
     return out, indices
 
 
-def conv2d_max_pool2d(x, weight, bias, convolution, pooling, activation, short=False):
+def conv2d_max_pool2d(x, weight, bias, convolution, pooling, activation, places="int32"):
     s = conv.Shapes(x.shape, weight, *convolution)
     if _side_by_side(s.size, pooling):
         return _in_one(s, x, weight, bias, CODES[activation])

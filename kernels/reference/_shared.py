@@ -51,14 +51,14 @@ def pooled_shape(size: int, kernel: int, stride: int, padding: int, dilation: in
     return windows - 1 if (windows - 1) * stride >= size + padding else windows
 
 
-def within_windows(indices: np.ndarray, across: int) -> np.ndarray:
+def in_windows(indices: np.ndarray, across: int) -> np.ndarray:
     """Of ``row · across + column`` in an image, ``2 · row + column`` in its window of 2 x 2, as uint8."""
     row, column = np.divmod(indices, across)
     return (2 * (row % 2) + column % 2).astype(np.uint8)
 
 
-def places(within: np.ndarray, across: int) -> np.ndarray:
-    """The inverse of :func:`within_windows`, as int32, for an (N, C, H, W) array of windows."""
+def in_image(within: np.ndarray, across: int) -> np.ndarray:
+    """The inverse of :func:`in_windows`, as int32, for an (N, C, H, W) array of windows."""
     rows, columns = (np.arange(length, dtype=np.int32) for length in within.shape[2:])
     corners = 2 * (rows[:, None] * across + columns)
     return corners + (within >> 1) * np.int32(across) + (within & 1)

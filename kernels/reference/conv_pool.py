@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from fastnn.kernels.reference._elementwise import activate
-from fastnn.kernels.reference._shared import Pair, output_shape, places
+from fastnn.kernels.reference._shared import Pair, in_image, output_shape
 from fastnn.kernels.reference.activation import relu_backward, sigmoid_backward, tanh_backward
 from fastnn.kernels.reference.conv import conv2d, conv2d_backward
 from fastnn.kernels.reference.pool import max_pool2d, max_pool2d_backward
@@ -20,7 +20,7 @@ def conv2d_max_pool2d(
     convolution: tuple[Pair, Pair, Pair, int],
     pooling: tuple[Pair, Pair, Pair, Pair, bool],
     activation: str | None,
-    short: bool = False,
+    places: str = "int32",
 ) -> tuple[np.ndarray, np.ndarray]:
     """``activation(max_pool2d(conv2d(x, weight, bias)))``, and where each maximum was found.
 
@@ -34,15 +34,16 @@ def conv2d_max_pool2d(
     pooling : (kernel_size, stride, padding, dilation, ceil_mode)
         As :func:`fastnn.kernels.reference.pool.max_pool2d` takes them.
     activation : as in :func:`fastnn.kernels.reference.linear.linear`
-    short : bool
-        Whether `indices` may be bytes, which some kernels of ``kernels/cpu`` make of them. (None does here.)
+    places : {"int32", "short", "none"}
+        What `indices` may be: bytes too if "short"; anything if "none", as nobody will ask for them. Some
+        kernels of ``kernels/cpu`` make use of that.
 
     Returns
     -------
     out : (N, O, PH, PW), channels-last in memory
     indices : int32, the same shape and memory order
-        ``row · OW + column`` of the maximum in the convolution's OH x OW result. Where they are `short`:
-        uint8, ``2 · row + column`` in its window.
+        ``row · OW + column`` of the maximum in the convolution's OH x OW result. Bytes are uint8, ``2 · row +
+        column`` in its window.
     """
     out, indices = max_pool2d(conv2d(x, weight, bias, *convolution, None), *pooling)
     return activate(out, activation), indices
@@ -74,7 +75,7 @@ def conv2d_max_pool2d_backward(
     activated : ({"relu", "sigmoid", "tanh"}, (N, O, PH, PW)), optional
         The forward's activation, one whose derivative follows from its output, and that output.
     short : bool
-        Whether `indices` are the uint8 that a forward in ``kernels/cpu`` made.
+        Whether `indices` are such bytes.
 
     Returns
     -------
@@ -88,6 +89,6 @@ def conv2d_max_pool2d_backward(
     axes = zip(x.shape[2:], weight.shape[2:], *convolution[:3], strict=True)
     between = (*grad.shape[:2], *(output_shape(*axis) for axis in axes))
     if short:
-        indices = places(indices, between[3])
+        indices = in_image(indices, between[3])
     slope = max_pool2d_backward(grad, indices, between, pooling)
     return conv2d_backward(slope, x, weight, *convolution, input_grad, out)

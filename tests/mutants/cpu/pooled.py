@@ -12,7 +12,9 @@ MUTANTS: list[Mutant] = [
         ("o = min(part, O - count)", "o = part"),
         ("[i32(2 * i) for i in range(width)]", "[i32(i) for i in range(width)]"),
         ("shift = bias.ctypes.data + o * size if bias.size else 0", "shift = 0"),
-        ("if y < 0 or y >= H:", "if y < 0 or y >= H - 1:"),
+        ("min(rows, H + top - begin)", "min(rows, H - 1 + top - begin)"),
+        ("above = min(max(0, top - begin), rows)", "above = 0"),
+        ("        scratch[:, below:] = 0\n", "        pass\n"),
         ("(q + b) % 2) * half + (q + b) // 2", "(q + b) % 2) * half + q // 2"),
     ),
     *of(
@@ -64,8 +66,8 @@ MUTANTS: list[Mutant] = [
         "kernels/cpu/conv_pool.py",
         "tests/test_places.py",
         ("if short and not (pays and halving and widest()):", "if False:"),
-        ("where[:] = within_windows(whole, plan.between[1])", "pass"),
-        ("short and widest() and (plan.winograd or plan.by_rows)", "short and widest() and plan.winograd"),
+        ("where[:] = in_windows(whole, plan.between[1])", "pass"),
+        ("widest() and (plan.winograd or plan.by_rows)", "widest() and plan.winograd"),
     ),
     *of(
         "kernels/cpu/_lists.py",
