@@ -61,7 +61,7 @@ class Sequential(Layer):
         self._backward_plan = _backward_plan(leaves)
         # Without an input gradient, backward ends at the first layer that has parameters.
         trained = [i for i, leaf in enumerate(leaves) if leaf.parameters()]
-        self._first_trained = _backward_plan(leaves, trained[0]) if trained else []
+        self._plan_to_first_trained = _backward_plan(leaves, trained[0]) if trained else []
 
     def _leaves(self) -> Iterator[Layer]:
         """The layers, with those of nested Sequentials in their places."""
@@ -102,9 +102,9 @@ class Sequential(Layer):
             for run in self._backward_plan:
                 grad = run(grad)
             return grad
-        for run in self._first_trained[:-1]:
+        for run in self._plan_to_first_trained[:-1]:
             grad = run(grad)
-        for run in self._first_trained[-1:]:
+        for run in self._plan_to_first_trained[-1:]:
             run(grad, input_grad=False)
         return None
 

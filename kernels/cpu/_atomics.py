@@ -19,6 +19,8 @@ _LINUX = sys.platform.startswith("linux") and platform.machine() in ("x86_64", "
 _FUTEX = {"x86_64": 202, "aarch64": 98}.get(platform.machine(), 0)  # the system call's number
 _FUTEX_WAIT_PRIVATE, _FUTEX_WAKE_PRIVATE = 128, 129
 
+APART = 8  # words from one to the next where different threads write to them: a cache line
+
 _i64, _i32 = ir.IntType(64), ir.IntType(32)
 
 

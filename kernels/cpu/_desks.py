@@ -9,16 +9,14 @@ from __future__ import annotations
 
 import numpy as np
 
-from ._atomics import store, take, yield_core
+from ._atomics import APART, store, take, yield_core
 from ._jit import inline
 from .threads import get_num_threads
-
-_WORD = 8  # int64 words a cache line
 
 
 def desks(tasks):
     """A word for each desk that so many tasks can sit at, on a cache line of its own: 0 while it is free."""
-    return np.zeros((min(tasks, get_num_threads()), _WORD), np.int64)
+    return np.zeros((min(tasks, get_num_threads()), APART), np.int64)
 
 
 @inline
@@ -27,11 +25,11 @@ def sit_down(free):
     the desks were counted: then whoever sits at one is at work, and will leave it."""
     while True:
         for desk in range(len(free)):
-            if take(free.ctypes.data, desk * _WORD):
+            if take(free.ctypes.data, desk * APART):
                 return desk
         yield_core()
 
 
 @inline
 def leave(free, desk):
-    store(free.ctypes.data, desk * _WORD, 0)
+    store(free.ctypes.data, desk * APART, 0)

@@ -74,10 +74,10 @@ def _make(size: int, short: bool) -> Any:
             corners, step, row = way
             corner = builder.gep(builder.inttoptr(corners, i32.as_pointer()), [pixel])
             begin, none = vectors.splat(builder.load(corner)), ir.Constant(vectors.places, None)
-            for bit_of, by in ((1, step), (2, row)):
-                there = builder.and_(place, vectors.splat(i32(bit_of)))
-                there = builder.icmp_unsigned("!=", there, none)
-                begin = builder.add(begin, builder.select(there, narrow(by), none))
+            for flag, by in ((1, step), (2, row)):
+                raised = builder.and_(place, vectors.splat(i32(flag)))
+                raised = builder.icmp_unsigned("!=", raised, none)
+                begin = builder.add(begin, builder.select(raised, narrow(by), none))
             return begin
 
         begin_of = within if short else divided

@@ -42,14 +42,13 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from . import _cpus
-from ._atomics import add, load, pause, ring, sleep_on, store, take, yield_core
+from ._atomics import APART, add, load, pause, ring, sleep_on, store, take, yield_core
 from ._jit import inline, jit
 
-_WORD = 8  # int64 words a cache line
 LOCK, OPEN, FUNCTION, ARGS, COUNT, PARTS, INSIDE, LIMIT, SLEEPERS, BELL, STOP, ALIVE, RECALL = (
-    _WORD * i for i in range(13)
+    APART * i for i in range(13)
 )
-NEXT = _WORD * 13  # and on: a counter for each share
+NEXT = APART * 13  # and on: a counter for each share
 MOST_THREADS = 256
 
 _SPINS = 400  # of ~0.05-0.1 µs: the gap between two kernels of one step
@@ -76,10 +75,10 @@ def _help(pool, me, function, arguments):
     for turn in range(parts):
         share = (me + turn) % parts
         end = (share + 1) * count // parts
-        task = add(pool, NEXT + _WORD * share, 1)
+        task = add(pool, NEXT + APART * share, 1)
         while task < end:
             _run(function, task, arguments)
-            task = add(pool, NEXT + _WORD * share, 1)
+            task = add(pool, NEXT + APART * share, 1)
 
 
 @jit
@@ -123,7 +122,7 @@ def _launch(pool, function, count, arguments):
         store(pool, COUNT, count)
         store(pool, PARTS, parts)
         for share in range(parts):
-            store(pool, NEXT + _WORD * share, share * count // parts)
+            store(pool, NEXT + APART * share, share * count // parts)
         store(pool, OPEN, 1)
         if load(pool, SLEEPERS) > 0:
             add(pool, BELL, 1)
@@ -236,7 +235,7 @@ class _Pool:
     """The state and the workers of this process; `address` is what kernels take."""
 
     def __init__(self, threads: int) -> None:
-        memory = mmap.mmap(-1, 8 * (NEXT + _WORD * MOST_THREADS))
+        memory = mmap.mmap(-1, 8 * (NEXT + APART * MOST_THREADS))
         # Never freed: a worker may read it while the process ends
         ctypes.pythonapi.Py_IncRef(ctypes.py_object(memory))
         self.words = np.frombuffer(memory, np.int64)

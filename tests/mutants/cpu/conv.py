@@ -80,9 +80,9 @@ MUTANTS: list[Mutant] = [
     *of(
         "kernels/cpu/_desks.py",
         "tests/test_desks.py",
-        ("if take(free.ctypes.data, desk * _WORD):", "if desk >= 0:"),
+        ("if take(free.ctypes.data, desk * APART):", "if desk >= 0:"),
         ("min(tasks, get_num_threads())", "get_num_threads()"),
-        ("_WORD = 8", "_WORD = 1"),
+        ("get_num_threads()), APART)", "get_num_threads()), 1)"),
     ),
     *of(
         "kernels/cpu/_transforms.py",
