@@ -26,7 +26,8 @@ FORWARD = [*cases.CONV_POOL_REAL, BY_TILES, BY_ROWS, WIDE]
 MASKS = cases.ConvPool("few taps, 9 channels", cases.Conv("", (3, 9, 7, 8), (LANES + 3, 9, 1, 1)))
 ODD = cases.ConvPool("odd", cases.Conv("", (3, 7, 9, 8), (70, 7, 3, 2), **PAD))
 LISTS = cases.ConvPool("lists both ways", cases.Conv("", (3, 7, 11, 12), (5, 7, 5, 5), **PAD))
-OTHERS = [MASKS, ODD, LISTS]
+GROUPED = cases.ConvPool("grouped", cases.Conv("", (3, 6, 9, 8), (4, 3, 3, 3), groups=2))
+OTHERS = [MASKS, ODD, LISTS, GROUPED]
 
 
 @pytest.mark.parametrize("value", [None, np.nan, np.inf])
