@@ -209,6 +209,9 @@ def draw_large_linear_backward(d: Draw) -> Drawn:
     return d.backend.linear.linear_backward, (*operands, True)
 
 
+HALVING = ((2, 2), (2, 2), (0, 0), (1, 1), False)
+
+
 def draw_few_taps(d: Draw) -> Drawn:
     """A first convolution of many filters with few taps, and windows of 2 x 2 behind it, for which
     ``_few_taps.py`` is."""
@@ -267,14 +270,13 @@ def draw_by_pixels(d: Draw) -> Drawn:
     )
     x = d.image(d.whole(1, 5), d.whole(1, 40), *(max(1, n) for n in size))
     weight = d.array(d.whole(1, 9) if d.flag() else d.whole(60, 70), x.shape[1], *kernel)
-    pooling = (2, 2), (2, 2), (0, 0), (1, 1), False
     geometry = (1, 1), padding, (1, 1), 1
     return partial(conv_pool_both_ways, d.backend.conv_pool), (
         x,
         weight,
         None,
         geometry,
-        pooling,
+        HALVING,
         (None, "relu")[d.whole(0, 1)],
         True,
         None,
@@ -334,9 +336,6 @@ def draw_conv_3x3_backward(d: Draw) -> Drawn:
     x, weight, _ = draw_3x3(d)
     grad = d.image(len(x), len(weight), *x.shape[2:])
     return d.backend.conv.conv2d_backward, (grad, x, weight, *PLAIN, True)
-
-
-HALVING = ((2, 2), (2, 2), (0, 0), (1, 1), False)
 
 
 def draw_conv_pool_3x3(d: Draw) -> Drawn:

@@ -170,8 +170,8 @@ def passes(
         code = _compiled(_picks.emitter, itemsize, C, rows, length, nv, short)
         return nv * lanes(itemsize), np.array([(code, f, 0) for f in range(0, runs, rows)], np.int64)
     parts = shares(runs, length, registers() - 5)
-    codes = [_compiled(_emitter, itemsize, height, long, True, short) for _, height, _, long in parts]
-    table = [(code, f, a) for code, (f, _, a, _) in zip(codes, parts, strict=True)]
+    by_masks = functools.partial(_compiled, _emitter, itemsize)
+    table = [(by_masks(height, long, True, short), f, a) for f, height, a, long in parts]
     return lanes(itemsize), np.array(table, np.int64)
 
 

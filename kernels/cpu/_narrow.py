@@ -145,16 +145,15 @@ def _split(image, scratch, top, left, begin):
     """
     H, W, C = image.shape
     _, rows, _, half = scratch.shape
-    size = image.itemsize
+    size, shift = image.itemsize, begin - top
     above = min(max(0, top - begin), rows)
     below = max(above, min(rows, H + top - begin))
-    first_row = begin + above - top
     if above > 0:
         scratch[:, :above] = 0
     if below < rows:
         scratch[:, below:] = 0
     if C == 1:
-        source, target = image.ctypes.data + first_row * W * size, scratch[0, above:].ctypes.data
+        source, target = image.ctypes.data + (shift + above) * W * size, scratch[0, above:].ctypes.data
         even = (left % 2 * half + left // 2) * size
         odd = ((left + 1) % 2 * half + (left + 1) // 2) * size
         for _ in range(above, below):
@@ -166,7 +165,7 @@ def _split(image, scratch, top, left, begin):
         for c in range(C):
             line = scratch[c, r].reshape(2 * half)
             for x in range(W):
-                line[(left + x) % 2 * half + (left + x) // 2] = image[first_row + r - above, x, c]
+                line[(left + x) % 2 * half + (left + x) // 2] = image[shift + r, x, c]
 
 
 @functools.cache
