@@ -12,6 +12,9 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from fastnn import backend as _backend
+from fastnn._memory import zeros_beside
+
+_FIRST_STATE = 2  # beside a parameter, behind its gradient
 
 Params = Iterable[Any]  # of Parameter, or of dicts {"params": [...], and settings for these alone}
 
@@ -68,9 +71,12 @@ class Group:
                 f"the backend in force is {backend.name!r}, but there are parameters on "
                 f"{'the host' if on_gpu else 'a GPU'}: an optimiser works on one device"
             )
-        for name in names:
+        for place, name in enumerate(names, _FIRST_STATE):
             arrays = self.state.get(name, [None] * len(self.params))
-            self.state[name] = [_like(a, p.data) for a, p in zip(arrays, self.params, strict=True)]
+            self.state[name] = [
+                a if _fits(a, p.data) else _beside(p.data, place, a)
+                for a, p in zip(arrays, self.params, strict=True)
+            ]
         self._bound = [(p, p.data, p.grad) for p in self.params]
         data, grads = [d for _, d, _ in self._bound], [g for _, _, g in self._bound]
         self._table = backend.update.bind(data, grads, *(self.state[name] for name in names))
@@ -85,8 +91,8 @@ class Group:
         """Take over settings, and copies of the state: its names and shapes have been checked."""
         vars(self).update(settings)
         self.state = {
-            name: [_like(a.copy(), p.data) for a, p in zip(arrays, self.params, strict=True)]
-            for name, arrays in state.items()
+            name: [_beside(p.data, place, a) for a, p in zip(arrays, self.params, strict=True)]
+            for place, (name, arrays) in enumerate(state.items(), _FIRST_STATE)
         }
         self._unbind()
 
@@ -99,14 +105,16 @@ class Group:
         self._unbind()
 
 
-def _like(values: Any, data: Any) -> Any:
-    """`values` (None: zeros) with the dtype, memory order and device of `data`."""
-    if type(values) is type(data) and (values.dtype, values.strides) == (data.dtype, data.strides):
-        return values
-    xp = _backend.backend_of(data).xp
-    array = xp.zeros_like(data)
+def _fits(values: Any, data: Any) -> bool:
+    """Whether `values` have the dtype, memory order and device of `data`."""
+    return type(values) is type(data) and (values.dtype, values.strides) == (data.dtype, data.strides)
+
+
+def _beside(data: Any, place: int, values: Any) -> Any:
+    """`values` (None: zeros) copied to what is walked beside `data` as number `place`."""
+    array = zeros_beside(data, place)
     if values is not None:
-        array[...] = xp.asarray(values)
+        array[...] = _backend.backend_of(data).xp.asarray(values)
     return array
 
 

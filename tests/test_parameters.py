@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from fastnn.layers import Conv2d, Parameter
+from fastnn.optim import Adam
 from tests.backends import on_backend  # noqa: F401
 
 
@@ -73,3 +74,32 @@ def test_filters_lie_in_memory_as_kh_kw_i_o(backend: str) -> None:
     for array in (weight.data, weight.grad):
         assert array.transpose(2, 3, 1, 0).flags.c_contiguous
     assert repr(weight) == "Parameter('weight', shape=(4, 5, 2, 3), dtype=float32)"
+
+
+@pytest.mark.parametrize("shape", [(1,), (7, 3), (2, 1, 5, 3), (4096, 3)])
+@pytest.mark.parametrize("loaded", [False, True])
+def test_what_an_update_walks_begins_on_a_line_and_at_four_places_of_a_page(
+    shape: tuple[int, ...], loaded: bool
+) -> None:
+    parameter = Parameter("p", np.ones(shape, np.float32))
+    adam = Adam([parameter], 1e-3)
+    adam.step()
+    if loaded:
+        adam.load_state_dict(adam.state_dict())
+    walked = [parameter.data, parameter.grad, *(arrays[0] for arrays in adam.groups[0].state.values())]
+    assert len({array.strides for array in walked}) == 1
+    first, *others = [array.ctypes.data for array in walked]
+    assert first % 64 == 0
+    assert [(other - first) % 4096 for other in others] == [1024, 2048, 3072]
+
+
+def test_a_large_parameter_has_a_gap_before_it() -> None:
+    for count, gap in ((1 << 12, 1 << 16), ((1 << 12) - 1, 0)):
+        parameter = Parameter("p", np.zeros(count, np.float32))
+        for array in (parameter.data, parameter.grad):
+            block = array
+            while block.base is not None:
+                block = block.base
+            before = array.ctypes.data - block.ctypes.data
+            assert gap <= before < gap + 4096
+            assert before + array.nbytes <= block.nbytes

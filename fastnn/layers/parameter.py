@@ -6,7 +6,6 @@ optimisers update the other, and neither asks for an array of its own. So assign
 
 from __future__ import annotations
 
-import math
 from operator import attrgetter
 from typing import Any
 
@@ -14,18 +13,8 @@ import numpy as np
 
 from fastnn import backend as _backend
 from fastnn import init as _init
+from fastnn._memory import zeros, zeros_beside
 from fastnn.functional._check import place
-
-_LINE = 64  # bytes of a cache line, and of the widest vector
-
-
-def _zeros(xp: Any, shape: tuple[int, ...], dtype: np.dtype) -> Any:
-    """Zeros that begin on a cache line, where NumPy's own begin anywhere (CuPy's always do)."""
-    size = math.prod(shape) * dtype.itemsize
-    if xp is not np or not size:
-        return xp.zeros(shape, dtype)
-    block = np.zeros(size + _LINE, np.uint8)
-    return np.ndarray(shape, dtype, block, -block.ctypes.data % _LINE)
 
 
 class Parameter:
@@ -58,7 +47,8 @@ class Parameter:
         _, (data,) = place((self.name,), data)
         xp, filters = _backend.backend_of(data).xp, data.ndim == 4
         shape = data.transpose(2, 3, 1, 0).shape if filters else data.shape
-        arrays = [_zeros(xp, shape, data.dtype) for _ in range(2)]
+        first = zeros(xp, shape, data.dtype)
+        arrays = first, zeros_beside(first, 1)
         self._data, self._grad = [a.transpose(3, 2, 0, 1) for a in arrays] if filters else arrays
         self._data[...] = data
 

@@ -44,6 +44,14 @@ def count_of_panels(columns, tiles):
 
 
 @inline
+def streamed(b, tiles):
+    """How many terms to go through at a time where A is in the caches."""
+    panels, vectors = count_of_panels(b.shape[1], tiles), whole_vectors(b.shape[1], tiles[0]) // tiles[0]
+    widest = (vectors + panels - 1) // max(panels, 1) * tiles[0]
+    return tiles[tiles.size - 1] // max(widest * b.itemsize, 1)
+
+
+@inline
 def edges_of_panels(columns, count, lanes):
     """Where each of `count` panels begins, and the last ends, in whole vectors.
 

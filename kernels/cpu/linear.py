@@ -46,6 +46,7 @@ from ._packing import (
     pack,
     pack_all,
     packing,
+    streamed,
 )
 from ._parts import FLOPS, add_up_parts, parts_of
 from ._rows import column_sums
@@ -56,8 +57,7 @@ from .activation import RELU, code_of, finish
 from .threads import parallel_for, pool, share_out
 from .tile import NOTHING, lanes, multiply, panels
 
-_DEPTH = 128  # terms of the reduction in one block at most: so much of a panel of B fits the L1 cache
-_DEEPER, _DEEPEST = 320, 512  # the same where A comes from memory: of a transpose, and of rows
+_DEEPER, _DEEPEST = 320, 512  # terms of a block where A comes from memory: of a transpose, and of rows
 _BLOCK = 1 << 19  # bytes of C in one task
 _LOWEST, _TALLEST = 64, 512  # rows of C in one task, where there are many
 _COLUMNS_FAR = 192  # the same of a transpose from memory, whose _DEEPER terms fill a quarter of the L2 cache
@@ -67,10 +67,10 @@ _STRIPE = 64  # rows of a weight that a task transposes
 
 
 @inline
-def _blocks(a, transposed):
+def _blocks(a, transposed, tiles, b):
     """(terms, rows): the reduction's block, and the most rows of C in a task (0: no matter)."""
     if not far(a):
-        return _DEPTH, 0
+        return streamed(b, tiles), 0
     return (_DEEPER, _COLUMNS_FAR) if transposed else (_DEEPEST, _ROWS_FAR)
 
 
@@ -81,10 +81,10 @@ def _asks(a, transposed):
 
 
 @inline
-def _turns(a, transposed, block):
+def _turns(a, transposed, tiles, b, block):
     """The terms of a block where a task has `block` rows of C, as (turns, terms in each): one turn, or where
     a tile asks, one for each row of the next block, and a term for each cache line of it."""
-    most, _ = _blocks(a, transposed)
+    most, _ = _blocks(a, transposed, tiles, b)
     lines = block * a.itemsize // LINE + 2  # of a row, wherever it begins
     return (most // lines, lines) if _asks(a, transposed) else (1, most)
 
@@ -114,7 +114,7 @@ def _rows_task(t, block, tiles, a, transposed, b, how, edges, packed, bias, c, s
     bias_at = bias.ctypes.data if bias.size and not len(sums) else 0
     count = edges.size - 1
     stride, a_k = (1, M) if transposed else (K, 1)
-    turns, lines = _turns(a, transposed, block)
+    turns, lines = _turns(a, transposed, tiles, b, block)
     most = turns * lines
     # Rows an odd number of cache lines apart fall into all of the cache's sets
     wide = (block + 31) // 32 * 32 + LINE // size
@@ -173,14 +173,14 @@ def _product(pool, tiles, a, transposed, b, bias, c, code, sums_of_b, room, done
     parts = parts_of(M, K, b)
     sums = np.empty((parts if parts > 1 else 0, M, N), a.dtype)
     # Each task reads all of B, or of its part: with many rows, few tall blocks, as many for each thread
-    _, tallest = _blocks(a, transposed)
+    _, tallest = _blocks(a, transposed, tiles, b)
     tallest = tallest or max(_LOWEST, min(_TALLEST, _BLOCK // max(N * a.itemsize, 1)))
     work = 2.0 * M * b.size
     tasks = share_out(pool, M, work, FLOPS, 8 if M <= 2 * _LOWEST else 2)
     threads = max(1, share_out(pool, M, work, FLOPS, 1))
     blocks = max((tasks + parts - 1) // parts, (M // tallest + threads - 1) // threads * threads)
     block = (M + blocks - 1) // max(blocks, 1)
-    turns, lines = _turns(a, transposed, block)
+    turns, lines = _turns(a, transposed, tiles, b, block)
     packed = room if how == WHOLE and room.size else on_a_line(K * edges[-1] if how == WHOLE else 0, b)
     summed, needed = b, done[0] == 0
     if how == WHOLE and (needed or sums_of_b.size > 0):

@@ -58,6 +58,11 @@ from ._vectors import LINE, Vectors, i64, prefetch
 _SHAPES = {32: (12, 12, 8, 6), 16: (8, 6, 4)}
 
 _AHEAD = 8  # steps of k
+# Terms to go through at a time with the widest panel of B: so much of it stays in the L1 cache. CPUs that run
+# a 512-bit multiply-add in two halves take twice as long for a step, time enough for B to come from the L2
+# cache: there they are more, so that C is read and written less often.
+_TERMS, _TERMS_IN_HALVES = 128, 512
+_IN_HALVES = ("znver4",)
 NOTHING = (0, 0, 0)  # is needed next
 
 
@@ -95,6 +100,7 @@ def _target() -> dict[str, Any]:
         "fma": "fmadd" in text or "fmla" in text,
         "cheap_masks": width == 64,
         "wide_integers": re.search(r"vpaddd.*[yz]mm", text) is not None,
+        "halves": width == 64 and generator._get_host_cpu_name() in _IN_HALVES,
     }
 
 
@@ -277,7 +283,8 @@ _PANEL = types.int64(*[types.int64] * WORDS)
 @functools.cache
 def panels(itemsize: int) -> np.ndarray:
     """The compiled panels for floats of `itemsize` bytes: a row ``[lanes, widest nv, few, addresses of nv =
-    1, 2, ..., the same where the last vector has `few` columns at most]``.
+    1, 2, ..., the same where the last vector has `few` columns at most, streamed]``, the last being how many
+    bytes of a panel of B to go through at a time.
 
     Where a masked vector costs more than a plain one, the latter are masked. Elsewhere all are, and of the
     latter the widest have a last vector half as wide, which takes some CPUs half the time of a whole one
@@ -296,7 +303,9 @@ def panels(itemsize: int) -> np.ndarray:
             continue
         panel = _make_panel(itemsize, nv, rows, few if cheap else width, True, small=not cheap)
         ragged.append(native(_PANEL, panel, variant=f"{variant} last={few}"))
-    return np.array([width, len(shapes), few, *whole, *ragged], np.int64)
+    terms = _TERMS_IN_HALVES if target["halves"] else _TERMS
+    streamed = terms * len(shapes) * target["width"]
+    return np.array([width, len(shapes), few, *whole, *ragged, streamed], np.int64)
 
 
 @inline
