@@ -52,6 +52,9 @@ def _calls(dtype: Any) -> list[tuple[str, Callable[[], Any]]]:
         add(f"linear {activation or ''}", F.linear, x, weight, bias, activation=activation)
         add(f"conv2d {activation or ''}", F.conv2d, images, kernels[1], draw(6), activation=activation)
     add("linear_backward", F.linear_backward, scores, x, weight)
+    blank, first_weight = np.zeros((48, 784), dtype), draw(784, 64)
+    add("linear of mostly zeros", F.linear, blank, first_weight, draw(64))
+    add("linear_backward of mostly zeros", F.linear_backward, draw(48, 64), blank, first_weight)
     for groups, kernel in kernels.items():
         add("conv2d from NCHW", F.conv2d, draw(2, 4, 8, 8), kernel, groups=groups)
         add("conv2d_backward", F.conv2d_backward, nhwc(draw(2, 6, 6, 6)), images, kernel, groups=groups)

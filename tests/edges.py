@@ -103,14 +103,17 @@ def without_slack() -> None:
 def noting_kernels() -> set[str]:
     """A set to which every kernel that runs from now on adds its name."""
     ran: set[str] = set()
-    call = _jit.Kernel.__call__
 
-    def noted(self: _jit.Kernel, *arguments: Any) -> Any:
-        function = self.compiled.py_func
-        ran.add(f"{function.__module__.rpartition('.')[2]}.{function.__name__}")
-        return call(self, *arguments)
+    def noting(call: Callable[..., Any]) -> Callable[..., Any]:
+        def noted(self: _jit.Kernel, *arguments: Any) -> Any:
+            function = self.compiled.py_func
+            ran.add(f"{function.__module__.rpartition('.')[2]}.{function.__name__}")
+            return call(self, *arguments)
 
-    _jit.Kernel.__call__ = noted  # type: ignore[method-assign]
+        return noted
+
+    for name in ("__call__", "unheard"):
+        setattr(_jit.Kernel, name, noting(getattr(_jit.Kernel, name)))
     return ran
 
 

@@ -11,7 +11,7 @@ import pytest
 import fastnn
 from fastnn import optim
 from fastnn.functional import softmax_cross_entropy
-from fastnn.kernels.cpu import _mostly_zeros, linear, threads
+from fastnn.kernels.cpu import _mostly_zeros, _program, linear, threads
 from fastnn.training import TrainingStep
 from tests import cases, parity
 
@@ -138,18 +138,24 @@ def test_threads_change_no_bit(case: cases.Linear) -> None:
             np.testing.assert_array_equal(actual, expected)
 
 
+CASE = cases.Linear("", 64, 784, 32, zeros=0.85)
+BATCHES = {"digits": CASE.operands()[0], "dense": CASE._replace(zeros=0.0).operands()[0]}
+
+
+def network_and_step() -> tuple[fastnn.Sequential, optim.SGD, TrainingStep]:
+    fastnn.seed(0)
+    net = fastnn.Sequential(fastnn.Linear(784, 32), fastnn.ReLU(), fastnn.Linear(32, 10))
+    sgd = optim.SGD(net.parameters(), 0.01, momentum=0.9)
+    return net, sgd, TrainingStep(net, softmax_cross_entropy, sgd)
+
+
 @pytest.mark.parametrize("first", ["digits", "dense"])
-def test_a_recorded_step_takes_either_way_as_its_batch_demands(first: str) -> None:
-    case = cases.Linear("", 64, 784, 32, zeros=0.85)
-    batches = {"digits": case.operands()[0], "dense": case._replace(zeros=0.0).operands()[0]}
+def test_a_step_recorded_with_either_kind_of_batch_takes_the_other(first: str) -> None:
+    batches, labels = BATCHES, np.arange(CASE.n) % 10
     order = [first] * 4 + ["dense", "digits"] * 3
-    labels = np.arange(case.n) % 10
     found = []
     for recorded in (True, False):
-        fastnn.seed(0)
-        net = fastnn.Sequential(fastnn.Linear(784, 32), fastnn.ReLU(), fastnn.Linear(32, 10))
-        sgd = optim.SGD(net.parameters(), 0.01, momentum=0.9)
-        step = TrainingStep(net, softmax_cross_entropy, sgd)
+        net, sgd, step = network_and_step()
         losses = []
         for name in order:
             if recorded:
@@ -163,3 +169,42 @@ def test_a_recorded_step_takes_either_way_as_its_batch_demands(first: str) -> No
     assert found[0][0] == found[1][0]
     for actual, expected in zip(found[0][1], found[1][1], strict=True):
         np.testing.assert_array_equal(actual, expected)
+
+
+def test_a_step_recorded_with_other_batches_goes_this_way_some_time_after_they_are_mostly_zeros(
+    ways: Ways, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_program, "_LOOK", 5)
+    labels, (_, _, step) = np.arange(CASE.n) % 10, network_and_step()
+    for _ in range(12):
+        step(BATCHES["dense"], labels)
+    assert ways.found == [False] * 6  # the third is recorded
+    for _ in range(12):
+        step(BATCHES["digits"], labels)
+    assert set(ways.found[6:]) == {True}
+    count = len(ways.found)
+    for _ in range(3):
+        step(BATCHES["digits"], labels)
+    assert len(ways.found) == count  # recorded again
+
+
+def test_inference_recorded_with_other_inputs_goes_this_way_likewise(
+    ways: Ways, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_program, "_LOOK", 5)
+    net, _, _ = network_and_step()
+    for name in ("dense", "digits", "digits"):
+        before = len(ways.found)
+        for _ in range(12):
+            net(BATCHES[name])
+    assert set(ways.found[:3]) == {False}
+    assert set(ways.found[3:]) == {True}
+    assert len(ways.found) == before  # recorded again
+
+
+def test_nothing_is_compiled_for_zeros_where_there_are_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(_mostly_zeros, "_codes")
+    x, weight, bias, grad = CASE._replace(zeros=0.0).operands()
+    both(CASE, (x, weight, bias, grad))
+    with pytest.raises(NameError):
+        both(CASE, (BATCHES["digits"], weight, bias, grad))

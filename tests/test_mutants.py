@@ -10,7 +10,7 @@ import pytest
 from tests.mutants.__main__ import CHANGES, MUTANTS, ROOT, Copy, Mutant, importers
 
 # What they compute are no numbers: policy, threads, and calls of kernels
-NO_KERNELS = {"__init__", "_atomics", "_cpus", "_inlined", "_jit", "_program", "_tape", "threads"}
+NO_KERNELS = {"__init__", "_atomics", "_cpus", "_inlined", "_jit", "_program", "_tape", "_words", "threads"}
 
 
 def test_the_line_that_a_mutant_changes_is_there_once() -> None:

@@ -166,6 +166,10 @@ class Kernel:
             tape.calls.append((self.compiled, arguments))
         return self.compiled(*arguments)
 
+    def unheard(self, *arguments: Any) -> Any:
+        """A call that no tape hears of: it only finds something out."""
+        return self.compiled(*arguments)
+
 
 def jit(function: Callable | None = None, *, fastmath: set[str] = FAST, variant: str = "") -> Any:
     """``numba.njit`` with this room's policy, as a :class:`Kernel`; the GIL is released while it runs."""

@@ -33,8 +33,9 @@ from numba.extending import intrinsic
 
 from ._jit import call_code, call_code_for, inline, jit, native
 from ._math import like
-from ._nonzeros import FOUR, codes, rows_at
+from ._nonzeros import FOUR, code_of_rows, codes, rows_at
 from ._parts import FLOPS, add_up_parts, parts_of
+from ._tape import looked
 from ._vectors import LINE, Vectors, i32, i64
 from .activation import apply
 from .threads import parallel_for, pool, share_out
@@ -133,16 +134,26 @@ def _codes(size: int, columns: int) -> np.ndarray:
 
 
 @inline
-def _few(codes, a):
-    """Whether A is mostly zeros, to judge by some rows of `a`."""
-    rows, terms = a.shape
+def _few(of_rows, a, rows, terms, size):
+    """Whether so many rows of so many numbers of `size` bytes, at address `a`, are mostly zeros, to judge by
+    some of them."""
     places = np.empty(terms + LINE // 4, np.int32)
     for s in range(_SAMPLES):
-        first = a[s * (rows - FOUR) // (_SAMPLES - 1)].ctypes.data
+        first = a + s * (rows - FOUR) // (_SAMPLES - 1) * terms * size
         words = (first, terms, FOUR, terms, places.ctypes.data)
-        if call_code_for(codes[0, 0], words) > _SHARE * terms:
+        if call_code_for(of_rows, words) > _SHARE * terms:
             return False
     return True
+
+
+@jit
+def _look(of_rows, a, rows, terms, size):
+    return _few(of_rows, a, rows, terms, size)
+
+
+def _dense(address: int, like: np.ndarray) -> bool:
+    """Whether the matrix at that address, of the shape and dtype of `like`, is not mostly zeros."""
+    return not _look.unheard(code_of_rows(like.itemsize), address, *like.shape, like.itemsize)
 
 
 @inline
@@ -203,7 +214,7 @@ def _task(t, tasks, codes, a, transposed, b, bias, c, sums, code):
 @jit
 def _product(pool, codes, a, transposed, b, bias, c, code, done):
     done[0] = 0
-    if not _few(codes, a):
+    if not _few(codes[0, 0], a.ctypes.data, *a.shape, a.itemsize):
         return
     pieces = share_out(pool, b.size, float(b.size), _CHECKED, 1)
     finite = np.empty(pieces, np.bool_)
@@ -224,7 +235,13 @@ def _product(pool, codes, a, transposed, b, bias, c, code, done):
 
 def product(a, transposed, b, bias, c, code):
     """``c = A b + bias``, A being `a` or its transpose, and then the activation of that code, if A is mostly
-    zeros. Returns one number in an array: whether it has been computed."""
+    zeros. Returns one number in an array: whether it has been computed.
+
+    Most batches never are, and for those nothing here is compiled, and no recorded step looks again: whoever
+    repeats it does, once in a while."""
+    if _dense(a.ctypes.data, a):
+        looked(a, _dense)
+        return NEVER
     done = np.empty(1, np.int64)
     _product(pool(), _codes(a.itemsize, c.shape[1]), a, transposed, b, bias, c, code, done)
     return done

@@ -172,13 +172,22 @@ def _make_of_bits(size: int) -> Any:
     return code
 
 
+def _variant(size: int) -> str:
+    return f"f{8 * size} lanes={lanes(size)}"
+
+
+@functools.cache
+def code_of_rows(size: int) -> int:
+    """The address of the code for rows."""
+    return native(_WORD(*[_WORD] * 5), _make_of_rows(size), variant=_variant(size))
+
+
 @functools.cache
 def codes(size: int) -> tuple[int, int, int]:
-    """The addresses of the code for rows, and of those for columns: for their bits, and for what these
-    list."""
-    variant = f"f{8 * size} lanes={lanes(size)}"
+    """The same, and the addresses of the code for columns: for their bits, and for what these list."""
+    variant = _variant(size)
     return (
-        native(_WORD(*[_WORD] * 5), _make_of_rows(size), variant=variant),
+        code_of_rows(size),
         native(types.void(*[_WORD] * 5), _make_bits(size), variant=variant),
         native(_WORD(*[_WORD] * 4), _make_of_bits(size), variant=variant),
     )

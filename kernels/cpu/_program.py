@@ -1,9 +1,8 @@
 """A sequence of kernel calls that Python made once, made again by a single native call.
 
 A small network's kernels run for a few microseconds each, and Python takes as long to reach the next one: it
-checks arguments, makes arrays, hands them to compiled code. A program spares all that. Every argument of the
-calls on a tape becomes a row of 64-bit words: a number is one, an array its address and shape. For each
-*type* of call, a small C function makes arguments of such words and calls the kernel at its address. Memory
+checks arguments, makes arrays, hands them to compiled code. A program spares all that. The arguments of the
+calls on a tape become 64-bit words (``_words.py``), of which code makes the kernels' arguments anew. Memory
 between two kernels keeps its place from run to run. Arrays that are others each time, what goes in and what
 comes out, are *moving*: words that point into them are written anew before a run.
 
@@ -16,135 +15,29 @@ from __future__ import annotations
 
 import ctypes
 import threading
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Sequence
 
-import numba
 import numpy as np
-from llvmlite import ir
 from numba import types
-from numba.extending import intrinsic
-from numba.np.arrayobj import make_array, populate_array
 
-from ._jit import call_at, call_code, inline, jit, native
+from ._jit import call_code, inline, jit
 from ._memory import empty_like, floats_at, memory_order
 from ._tape import Tape
+from ._words import CannotRepeat, address_of, caller_of, kind_of, leaves_of, values_of, words_of
 from .threads import get_num_threads, pool
 
+__all__ = ["CannotRepeat", "Program"]
+
 _MOST = 1 << 26  # bytes of memory that one program may keep
+_LOOK = 256  # runs from one look at their numbers to the next
 _DATA = object.__basicsize__  # where a NumPy array, as an object in memory, holds the address of its numbers
 _REST = {count: (0,) * (4 - count) for count in range(5)}
-_i64 = ir.IntType(64)
-
-
-class CannotRepeat(Exception):
-    """There is something in these calls that no program can hold; the message says what."""
-
-
-def _kind_of(value: Any) -> types.Type:
-    kind = numba.typeof(value)
-    simple = (types.Integer, types.Boolean, types.Float)
-    for leaf in _leaves(kind):
-        if not (isinstance(leaf, simple) or (isinstance(leaf, types.Array) and leaf.layout == "C")):
-            raise CannotRepeat(f"an argument of type {leaf}")
-    return kind
-
-
-def _leaves(kind: types.Type) -> Iterator[types.Type]:
-    if isinstance(kind, (types.UniTuple, types.Tuple)):
-        for inner in kind.types:
-            yield from _leaves(inner)
-    else:
-        yield kind
-
-
-def _values(value: Any) -> Iterator[Any]:
-    """The numbers and arrays in nested tuples."""
-    if isinstance(value, tuple):
-        for inner in value:
-            yield from _values(inner)
-    else:
-        yield value
-
-
-def _words(value: Any, kind: types.Type) -> list[int]:
-    if isinstance(kind, types.Array):
-        return [_address(value), *value.shape]
-    if isinstance(kind, types.Float):
-        return [int(np.float64(value).view(np.int64))]
-    return [int(np.uint64(int(value) & (1 << 64) - 1).view(np.int64))]
-
-
-def _address(array: np.ndarray) -> int:
-    return array.__array_interface__["data"][0]
 
 
 def _data_of(array: int) -> int:
-    """The same, read as :func:`_replay` does, of the array that is the Python object at that address."""
+    """Where the numbers lie of the array that is the Python object at that address, read as :func:`_replay`
+    reads it."""
     return ctypes.c_int64.from_address(array + _DATA).value
-
-
-def _caller(kinds: tuple[types.Type, ...]) -> int:
-    """The address of a C function (address of a kernel, address of words) that calls the kernel with
-    arguments of those Numba types, made of the words from the second on. The first becomes whether it failed.
-    """
-
-    @intrinsic
-    def enter(typingctx: Any, kernel: Any, words: Any) -> Any:
-        def emit(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> Any:
-            start = builder.inttoptr(args[1], _i64.as_pointer())
-            places = iter(range(1, 1 << 30))
-
-            def word() -> ir.Value:
-                return builder.load(builder.gep(start, [_i64(next(places))]))
-
-            def build(kind: types.Type) -> ir.Value:
-                target = context.get_value_type(kind)
-                if isinstance(kind, (types.UniTuple, types.Tuple)):
-                    return context.make_tuple(builder, kind, [build(inner) for inner in kind.types])
-                if isinstance(kind, types.Array):
-                    return _array(context, builder, kind, word)
-                if isinstance(kind, types.Float):
-                    exact = builder.bitcast(word(), ir.DoubleType())
-                    return exact if kind.bitwidth == 64 else builder.fptrunc(exact, target)
-                narrow = target.width < 64
-                return builder.trunc(word(), target) if narrow else word()
-
-            values = [build(kind) for kind in kinds]
-            status, _ = call_at(context, builder, args[0], types.none, kinds, values)
-            builder.store(builder.zext(status.is_error, _i64), start)
-            return context.get_dummy_value()
-
-        return types.void(types.int64, types.int64), emit
-
-    def caller(kernel: Any, words: Any) -> None:
-        enter(kernel, words)  # type: ignore[call-arg]
-
-    return native(types.void(types.int64, types.int64), caller, variant=str(kinds))
-
-
-def _array(context: Any, builder: ir.IRBuilder, kind: types.Array, word: Any) -> ir.Value:
-    """A C-contiguous array that owns nothing, of an address and its shape."""
-    array = make_array(kind)(context, builder)
-    size = context.get_abi_sizeof(context.get_data_type(kind.dtype))
-    data = builder.inttoptr(word(), array.data.type)
-    shape = [word() for _ in range(kind.ndim)]
-    strides: list[ir.Value] = []
-    stride = _i64(size)
-    for length in reversed(shape):
-        strides.insert(0, stride)
-        stride = builder.mul(stride, length)
-    populate_array(array, data, shape, strides, itemsize=_i64(size), meminfo=None)
-    return array._getvalue()
-
-
-_callers: dict[tuple[types.Type, ...], int] = {}
-
-
-def _caller_of(kinds: tuple[types.Type, ...]) -> int:
-    if kinds not in _callers:
-        _callers[kinds] = _caller(kinds)
-    return _callers[kinds]
 
 
 @inline
@@ -234,37 +127,39 @@ class Program:
         self._threads = pool(), get_num_threads()
         self._held: list[np.ndarray] = []
         self._flags = tape.doubts
+        self._runs, self._otherwise = 0, False
         self._ends: list[list[int]] = []  # of each call: where the words of each of its arguments end
         moving = [_extent(array) for array in (*inputs, *outputs)]
+        self._looks = [(array, likewise, _patch(array, moving)) for array, likewise in tape.looks]
         _refuse_overlaps(moving)
-        if any(_data_of(id(array)) != _address(array) for array in (*inputs, *outputs)):
+        if any(_data_of(id(array)) != address_of(array) for array in (*inputs, *outputs)):
             raise CannotRepeat("NumPy's arrays are not laid out as expected")
         calls: list[tuple[int, int, int]] = []
         words: list[int] = []
         patches: list[tuple[int, int, int]] = []
         for compiled, arguments in tape.calls:
-            kinds = tuple([_kind_of(argument) for argument in arguments])
+            kinds = tuple([kind_of(argument) for argument in arguments])
             found = compiled.overloads.get(kinds) if hasattr(compiled, "overloads") else None
             if found is None or found.signature.return_type != types.none:
                 raise CannotRepeat(f"no compiled kernel for {kinds}")
             code = found.library.get_pointer_to_function(found.fndesc.llvm_func_name)
-            calls.append((_caller_of(kinds), code, len(words)))
+            calls.append((caller_of(kinds), code, len(words)))
             words.append(0)
             self._ends.append([])
-            for argument, kind in zip(_values(arguments), _leaves(types.Tuple(kinds)), strict=True):
+            for argument, kind in zip(values_of(arguments), leaves_of(types.Tuple(kinds)), strict=True):
                 if isinstance(argument, np.ndarray) and argument.size:
                     patch = _patch(argument, moving)
                     if patch is None:
                         self._held.append(argument)
                     else:
                         patches.append((len(words), *patch))
-                words += _words(argument, kind)
+                words += words_of(argument, kind)
                 self._ends[-1].append(len(words))
         if not calls or sum({_extent(held): held.nbytes for held in self._held}.values()) > _MOST:
             raise CannotRepeat("no calls, or too much memory to keep")
         self.moves = {which for _, which, _ in patches}
         self._words = np.array(words, np.int64)
-        here = _address(self._words)
+        here = address_of(self._words)
         made = [(caller, kernel, here + 8 * first) for caller, kernel, first in calls]
         sure = len(made) if sure is None else sure
         rows = [
@@ -272,15 +167,16 @@ class Program:
             (len(made) - sure, 0, 0),
             *((here + 8 * word, which, offset) for word, which, offset in patches),
             *made[:sure],
-            *((_address(flags), flags.size, 0) for flags in self._flags),
+            *((address_of(flags), flags.size, 0) for flags in self._flags),
             *made[sure:],
         ]
         self._control = np.array(rows, np.int64)
-        self._at = _address(self._control)
+        self._at = address_of(self._control)
 
     def current(self) -> bool:
-        """Whether the threads are those of the recording: not in a forked child, or with another number."""
-        return self._threads == (pool(), get_num_threads())
+        """Whether what was decided by looking at numbers still would be, and the threads are those of the
+        recording: not in a forked child, or with another number."""
+        return not self._otherwise and self._threads == (pool(), get_num_threads())
 
     def floats(self, call: int, first: int, count: int) -> np.ndarray:
         """The place of `count` arguments of a call that are floats, from number `first` on: what is written
@@ -296,10 +192,18 @@ class Program:
         outputs = tuple([empty_like(like) for like in self._outputs])
         objects = [id(array) for array in (*inputs, *outputs)]
         if _replay.compiled(self._at, *objects, *_REST[len(objects)]):
+            self._runs += 1
+            if self._looks and self._runs % _LOOK == 0:
+                self._look_again(*inputs, *outputs)
             return outputs
         for flags in self._flags:
             flags[:] = False
         return None
+
+    def _look_again(self, *moving: np.ndarray) -> None:
+        for array, likewise, patch in self._looks:
+            address = address_of(array) if patch is None else address_of(moving[patch[0]]) + patch[1]
+            self._otherwise = self._otherwise or not likewise(address, array)
 
     def repeats(
         self,
@@ -339,7 +243,7 @@ def _extent(array: np.ndarray) -> tuple[int, int]:
     """From where to where `array` lies in memory, without gaps."""
     if not array.transpose(memory_order(array)).flags.c_contiguous:
         raise CannotRepeat("an array with gaps")
-    start = _address(array)
+    start = address_of(array)
     return start, start + array.nbytes
 
 
@@ -355,7 +259,7 @@ def _refuse_overlaps(extents: list[tuple[int, int]]) -> None:
 
 def _patch(array: np.ndarray, moving: list[tuple[int, int]]) -> tuple[int, int] | None:
     """In which moving array `array` begins, and how far into it; None where it is in none."""
-    address = _address(array)
+    address = address_of(array)
     for which, (start, end) in enumerate(moving):
         if start <= address < end:
             return which, address - start

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,9 @@ class Tape:
         self.streams: list[tuple[np.ndarray, int, int]] = []
         #: Flags that kernels set for results which must be computed in another way.
         self.doubts: list[np.ndarray] = []
+        #: What was decided by a look at the numbers of an array, for as long as they are of this kind: (the
+        #: array, a function of an address and the array: whether what is there would be decided likewise).
+        self.looks: list[tuple[np.ndarray, Callable[[int, np.ndarray], bool]]] = []
         #: Where kernels left the numbers that Python then returned: a loss, a penalty; each an array of one.
         self.numbers: list[np.ndarray] = []
         #: Whether Python itself moved numbers between two kernels: then the calls alone are not enough.
@@ -57,6 +60,13 @@ def doubts(count: int) -> np.ndarray:
     if tape is not None:
         tape.doubts.append(flags)
     return flags
+
+
+def looked(array: np.ndarray, likewise: Callable[[int, np.ndarray], bool]) -> None:
+    """To be said where numbers decided about the calls to come: see :attr:`Tape.looks`."""
+    tape = current()
+    if tape is not None:
+        tape.looks.append((array, likewise))
 
 
 def moved_by_python() -> None:

@@ -67,8 +67,9 @@ MUTANTS: list[Mutant] = [
     *of(
         "kernels/cpu/_mostly_zeros.py",
         "tests/test_mostly_zeros.py",
-        ("if call_code_for(codes[0, 0], words) > _SHARE * terms:", "if False:"),
-        ("a[s * (rows - FOUR) // (_SAMPLES - 1)]", "a[s]"),
+        ("if call_code_for(of_rows, words) > _SHARE * terms:", "if False:"),
+        ("a + s * (rows - FOUR) // (_SAMPLES - 1) * terms", "a + s * terms"),
+        ("        looked(a, _dense)\n", "        pass\n"),
         ("total += own[i] * zero", "total += zero"),
         ("for piece in finite:\n        if not piece:", "for piece in finite[1:]:\n        if not piece:"),
         (
