@@ -251,3 +251,7 @@ def tanh_backward(grad, out):
 
 def gelu_backward(grad, x, approximate):
     return _backward("_gelu_tanh_slope" if approximate == "tanh" else "_gelu_slope", grad, x)
+
+
+#: The gradients of activations whose derivative follows from the output alone, by name.
+SLOPES = {"relu": relu_backward, "sigmoid": sigmoid_backward, "tanh": tanh_backward}

@@ -37,7 +37,7 @@ from ._conv_rows import (
 )
 from ._jit import inline, jit
 from ._memory import aligned, empty_nchw, nhwc, plain
-from .activation import apply, code_of, relu_backward, sigmoid_backward, tanh_backward
+from .activation import SLOPES, apply, code_of
 from .linear import none, none_2d
 from .pool import max_rows
 from .threads import parallel_for, row_blocks
@@ -47,7 +47,6 @@ from .tile import lanes, panels, widest
 _PIECE = 1 << 14  # bytes of the convolution that are computed, then pooled
 _HALVING = ((2, 2), (2, 2), (0, 0), (1, 1))  # the usual window
 _INT32, _UINT8 = np.dtype(np.int32), np.dtype(np.uint8)
-_SLOPES = {"relu": relu_backward, "sigmoid": sigmoid_backward, "tanh": tanh_backward}
 _ZEROS = 3  # pixels of the convolution for each pooled one, from which on lists pay
 
 
@@ -211,7 +210,7 @@ def _both_whole(size, between):
 
 def _slope(grad, activated):
     """The gradient in front of the activation, where there was one."""
-    return grad if activated is None else _SLOPES[activated[0]](grad, activated[1])
+    return grad if activated is None else SLOPES[activated[0]](grad, activated[1])
 
 
 def conv2d_max_pool2d_backward(

@@ -88,3 +88,7 @@ def log_softmax(x, axis):
 
 def log_softmax_backward(grad, out, axis):
     return _by_rows("log_softmax_backward", axis, grad, out)
+
+
+#: The gradients of activations whose derivative follows from the output alone, by name.
+SLOPES = {"relu": relu_backward, "sigmoid": sigmoid_backward, "tanh": tanh_backward}

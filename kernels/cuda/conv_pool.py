@@ -22,11 +22,6 @@ _FORWARD = {
     "tanh": activations.tanh,
     "gelu": lambda x: activations.gelu(x, "none"),
 }
-_SLOPES = {
-    "relu": activations.relu_backward,
-    "sigmoid": activations.sigmoid_backward,
-    "tanh": activations.tanh_backward,
-}
 
 
 def _side_by_side(between: tuple[int, int], pooling: tuple) -> bool:
@@ -63,7 +58,7 @@ def conv2d_max_pool2d_backward(
 ):
     if activated is not None:
         name, output = activated
-        grad = _SLOPES[name](grad, output)
+        grad = activations.SLOPES[name](grad, output)
     between = conv.count_windows(x.shape[2:], weight.shape[2:], *convolution[:3])
     slope = pool.max_pool2d_backward(grad, indices, (*grad.shape[:2], *between), pooling)
     return conv.conv2d_backward(slope, x, weight, *convolution, input_grad, out)

@@ -145,3 +145,7 @@ def log_softmax_backward(grad: np.ndarray, out: np.ndarray, axis: int) -> np.nda
     result = np.exp(out, out=_like(out))
     result *= grad.sum(axis, keepdims=True)
     return np.subtract(grad, result, out=result)
+
+
+#: The gradients of activations whose derivative follows from the output alone, by name.
+SLOPES = {"relu": relu_backward, "sigmoid": sigmoid_backward, "tanh": tanh_backward}

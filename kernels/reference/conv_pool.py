@@ -6,11 +6,9 @@ import numpy as np
 
 from fastnn.kernels.reference._elementwise import activate
 from fastnn.kernels.reference._shared import Pair, in_image, output_shape
-from fastnn.kernels.reference.activation import relu_backward, sigmoid_backward, tanh_backward
+from fastnn.kernels.reference.activation import SLOPES
 from fastnn.kernels.reference.conv import conv2d, conv2d_backward
 from fastnn.kernels.reference.pool import max_pool2d, max_pool2d_backward
-
-_SLOPES = {"relu": relu_backward, "sigmoid": sigmoid_backward, "tanh": tanh_backward}
 
 
 def conv2d_max_pool2d(
@@ -85,7 +83,7 @@ def conv2d_max_pool2d_backward(
     """
     if activated is not None:
         name, output = activated
-        grad = _SLOPES[name](grad, output)
+        grad = SLOPES[name](grad, output)
     axes = zip(x.shape[2:], weight.shape[2:], *convolution[:3], strict=True)
     between = (*grad.shape[:2], *(output_shape(*axis) for axis in axes))
     if short:
