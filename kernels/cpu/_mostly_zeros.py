@@ -202,7 +202,7 @@ def _task(t, tasks, codes, a, transposed, b, bias, c, sums, code):
     most = max(1, min(_TERMS, _BLOCK // (N * size)))
     scratch = np.empty(most + LINE // 4, np.int32), np.empty(most + LINE // 4, np.int32)
     for k in range(begin, stop, most):
-        start = bias.ctypes.data if bias.size and not len(sums) and k == 0 else 0
+        start = bias.ctypes.data if bias.size and k == 0 else 0
         B, depth, add = b.ctypes.data + k * N * size, min(most, stop - k), 1 if k > begin else 0
         for i in range(first, end, group):
             A, rows = a.ctypes.data + (i * apart + k * step) * size, min(group, end - i)
@@ -229,7 +229,7 @@ def _product(pool, codes, a, transposed, b, bias, c, code, done):
     tasks = (tasks + parts - 1) // parts
     parallel_for(pool, parts * tasks, _task, (tasks, codes, a, transposed, b, bias, c, sums, code))
     if parts > 1:
-        add_up_parts(pool, bias, c, sums, code)
+        add_up_parts(pool, c, sums, code)
     done[0] = 1
 
 

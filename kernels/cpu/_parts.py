@@ -8,13 +8,12 @@ update: three quarters of a hidden layer's arrays then stay in the core's own ca
 from __future__ import annotations
 
 from ._jit import inline
-from ._memory import copy
 from ._packing import LARGE
 from .activation import apply
 from .threads import parallel_for
 
 FLOPS = 160_000  # of a product in a task at least, about 2 µs: four times what handing it out costs
-_ADDED_ROWS = 16  # of C in a task that adds up parts
+_ADDED = 2048  # numbers of C in a task that adds up parts
 
 
 @inline
@@ -33,21 +32,21 @@ def parts_of(rows, terms, b):
 
 
 @inline
-def _add_task(t, bias, c, sums, code):
-    parts, M, N = sums.shape
-    first, end = t * _ADDED_ROWS, min((t + 1) * _ADDED_ROWS, M)
-    for i in range(first, end):
-        row = c[i]
-        copy(sums[0, i], row)
-        for part in range(1, parts):
-            for j in range(N):
-                row[j] += sums[part, i, j]
-        for j in range(bias.size):
-            row[j] += bias[j]
-    apply(c[first:end].reshape((end - first) * N), code)
+def _add_task(t, c, sums, code):
+    begin, end = t * _ADDED, (t + 1) * _ADDED
+    out, one, other = c[begin:end], sums[0, begin:end], sums[1, begin:end]
+    for i in range(out.size):
+        out[i] = one[i] + other[i]
+    for part in range(2, len(sums)):
+        more = sums[part, begin:end]
+        for i in range(out.size):
+            out[i] += more[i]
+    apply(out, code)
 
 
 @inline
-def add_up_parts(pool, bias, c, sums, code):
-    """``c`` = the sum of the (parts, M, N) `sums` + `bias`, and the activation of that code."""
-    parallel_for(pool, (len(c) + _ADDED_ROWS - 1) // _ADDED_ROWS, _add_task, (bias, c, sums, code))
+def add_up_parts(pool, c, sums, code):
+    """``c`` = the sum of the (parts, M, N) `sums`, two of them at least, and the activation of that code."""
+    size = c.size  # as one row: those of C are often so short that a loop over each takes as long to begin
+    arguments = c.reshape(size), sums.reshape((len(sums), size)), code
+    parallel_for(pool, (size + _ADDED - 1) // _ADDED, _add_task, arguments)

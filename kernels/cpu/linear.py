@@ -111,7 +111,7 @@ def _rows_task(t, block, tiles, a, transposed, b, how, edges, packed, bias, c, s
     begin, end = part * K // parts, (part + 1) * K // parts
     rows = min(block, M - first)
     out = sums[part].ctypes.data if len(sums) else c.ctypes.data
-    bias_at = bias.ctypes.data if bias.size and not len(sums) else 0
+    bias_at = bias.ctypes.data if bias.size else 0
     count = edges.size - 1
     stride, a_k = (1, M) if transposed else (K, 1)
     turns, lines = _turns(a, transposed, tiles, b, block)
@@ -188,7 +188,7 @@ def _product(pool, tiles, a, transposed, b, bias, c, code, sums_of_b, room, done
     arguments = (block, tiles, a, transposed, b, how, edges, packed, bias, c, sums, code)
     parallel_for(pool, parts * ((M + block - 1) // max(block, 1)) if needed else 0, _rows_task, arguments)
     if parts > 1 and needed:
-        add_up_parts(pool, bias, c, sums, code)
+        add_up_parts(pool, c, sums, code)
     column_sums(summed, sums_of_b)
 
 

@@ -32,6 +32,7 @@ MUTANTS: list[Mutant] = [
             "each(function, values[1:], (values, parameter))",
         ),
         ('_PARAMETER = {"leaky_relu": 0.01}', '_PARAMETER = {"leaky_relu": 0.02}'),
+        ('"tanh": tanh_backward}', '"tanh": sigmoid_backward}'),
         ("grads, outputs = floats_at(grad, count, zero)", "grads, outputs = floats_at(saved, count, zero)"),
         (
             "    if code == RELU:\n        for i in range(values.size):",

@@ -36,7 +36,6 @@ MUTANTS: list[Mutant] = [
         ("pooling[:4] == _HALVING and _both", "_both"),
         ("nhwc(_slope(grad, activated)), where", "nhwc(grad), where"),
         ("pool.max_pool2d_backward(_slope(grad, activated)", "pool.max_pool2d_backward(grad"),
-        ('"tanh": tanh_backward}', '"tanh": sigmoid_backward}'),
     ),
     *of(
         "kernels/cpu/_lists.py",
