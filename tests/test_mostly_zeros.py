@@ -3,6 +3,7 @@ nobody can tell from what they give. (tests/test_parity_linear.py bounds their a
 
 from __future__ import annotations
 
+import weakref
 from typing import Any
 
 import numpy as np
@@ -200,6 +201,17 @@ def test_inference_recorded_with_other_inputs_goes_this_way_likewise(
     assert set(ways.found[:3]) == {False}
     assert set(ways.found[3:]) == {True}
     assert len(ways.found) == before  # recorded again
+
+
+def test_a_recorded_step_keeps_no_batch() -> None:
+    labels, (_, _, step) = np.arange(CASE.n) % 10, network_and_step()
+    for name in BATCHES:
+        batch = BATCHES[name].copy()
+        kept = weakref.ref(batch)
+        for _ in range(5):
+            step(batch, labels)
+        del batch
+        assert kept() is None
 
 
 def test_nothing_is_compiled_for_zeros_where_there_are_none(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -151,9 +151,9 @@ def _look(of_rows, a, rows, terms, size):
     return _few(of_rows, a, rows, terms, size)
 
 
-def _dense(address: int, like: np.ndarray) -> bool:
-    """Whether the matrix at that address, of the shape and dtype of `like`, is not mostly zeros."""
-    return not _look.unheard(code_of_rows(like.itemsize), address, *like.shape, like.itemsize)
+def _dense(address: int, shape: tuple[int, ...], size: int) -> bool:
+    """Whether the matrix of that shape at an address, its numbers of `size` bytes, is not mostly zeros."""
+    return not _look.unheard(code_of_rows(size), address, *shape, size)
 
 
 @inline
@@ -239,7 +239,7 @@ def product(a, transposed, b, bias, c, code):
 
     Most batches never are, and for those nothing here is compiled, and no recorded step looks again: whoever
     repeats it does, once in a while."""
-    if _dense(a.ctypes.data, a):
+    if _dense(a.ctypes.data, a.shape, a.itemsize):
         looked(a, _dense)
         return NEVER
     done = np.empty(1, np.int64)

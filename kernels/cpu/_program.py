@@ -22,7 +22,7 @@ from numba import types
 
 from ._jit import call_code, inline, jit
 from ._memory import empty_like, floats_at, memory_order
-from ._tape import Tape
+from ._tape import Likewise, Tape
 from ._words import CannotRepeat, address_of, caller_of, kind_of, leaves_of, values_of, words_of
 from .threads import get_num_threads, pool
 
@@ -130,7 +130,12 @@ class Program:
         self._runs, self._otherwise = 0, False
         self._ends: list[list[int]] = []  # of each call: where the words of each of its arguments end
         moving = [_extent(array) for array in (*inputs, *outputs)]
-        self._looks = [(array, likewise, _patch(array, moving)) for array, likewise in tape.looks]
+        self._looks: list[tuple[int | None, int, tuple[int, ...], int, Likewise]] = []
+        for array, likewise in tape.looks:
+            which, start = _patch(array, moving) or (None, address_of(array))
+            self._looks.append((which, start, array.shape, array.itemsize, likewise))
+            if which is None:
+                self._held.append(array)
         _refuse_overlaps(moving)
         if any(_data_of(id(array)) != address_of(array) for array in (*inputs, *outputs)):
             raise CannotRepeat("NumPy's arrays are not laid out as expected")
@@ -201,9 +206,9 @@ class Program:
         return None
 
     def _look_again(self, *moving: np.ndarray) -> None:
-        for array, likewise, patch in self._looks:
-            address = address_of(array) if patch is None else address_of(moving[patch[0]]) + patch[1]
-            self._otherwise = self._otherwise or not likewise(address, array)
+        for which, start, shape, size, likewise in self._looks:
+            address = start if which is None else address_of(moving[which]) + start
+            self._otherwise = self._otherwise or not likewise(address, shape, size)
 
     def repeats(
         self,

@@ -9,6 +9,9 @@ from typing import Any
 
 import numpy as np
 
+#: Of the address, shape and itemsize of an array: whether its numbers would decide as they did.
+Likewise = Callable[[int, tuple[int, ...], int], bool]
+
 
 class Tape:
     """The kernel calls of one thread, in their order, and what else a repetition has to know."""
@@ -19,9 +22,8 @@ class Tape:
         self.streams: list[tuple[np.ndarray, int, int]] = []
         #: Flags that kernels set for results which must be computed in another way.
         self.doubts: list[np.ndarray] = []
-        #: What was decided by a look at the numbers of an array, for as long as they are of this kind: (the
-        #: array, a function of an address and the array: whether what is there would be decided likewise).
-        self.looks: list[tuple[np.ndarray, Callable[[int, np.ndarray], bool]]] = []
+        #: Arrays whose numbers decided about the calls to come, and how to look again.
+        self.looks: list[tuple[np.ndarray, Likewise]] = []
         #: Where kernels left the numbers that Python then returned: a loss, a penalty; each an array of one.
         self.numbers: list[np.ndarray] = []
         #: Whether Python itself moved numbers between two kernels: then the calls alone are not enough.
@@ -62,7 +64,7 @@ def doubts(count: int) -> np.ndarray:
     return flags
 
 
-def looked(array: np.ndarray, likewise: Callable[[int, np.ndarray], bool]) -> None:
+def looked(array: np.ndarray, likewise: Likewise) -> None:
     """To be said where numbers decided about the calls to come: see :attr:`Tape.looks`."""
     tape = current()
     if tape is not None:
