@@ -34,6 +34,11 @@ def plain(x: np.ndarray) -> np.ndarray:
     return np.array(x, order="C")
 
 
+def address_of(array: np.ndarray) -> int:
+    """Where its first number lies."""
+    return array.__array_interface__["data"][0]
+
+
 def nhwc(x: np.ndarray) -> np.ndarray:
     """The channels-last array of logical NCHW `x`: its own memory where that already is channels-last, else
     a copy."""

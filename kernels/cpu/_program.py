@@ -21,9 +21,9 @@ import numpy as np
 from numba import types
 
 from ._jit import call_code, inline, jit
-from ._memory import empty_like, floats_at, memory_order
+from ._memory import address_of, empty_like, floats_at, memory_order
 from ._tape import Likewise, Tape
-from ._words import CannotRepeat, address_of, caller_of, kind_of, leaves_of, values_of, words_of
+from ._words import CannotRepeat, caller_of, kind_of, leaves_of, values_of, words_of
 from .threads import get_num_threads, pool
 
 __all__ = ["CannotRepeat", "Program"]

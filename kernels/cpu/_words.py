@@ -18,6 +18,7 @@ from numba.extending import intrinsic
 from numba.np.arrayobj import make_array, populate_array
 
 from ._jit import call_at, native
+from ._memory import address_of
 
 _i64 = ir.IntType(64)
 
@@ -61,10 +62,6 @@ def words_of(value: Any, kind: types.Type) -> list[int]:
     if isinstance(kind, types.Float):
         return [int(np.float64(value).view(np.int64))]
     return [int(np.uint64(int(value) & (1 << 64) - 1).view(np.int64))]
-
-
-def address_of(array: np.ndarray) -> int:
-    return array.__array_interface__["data"][0]
 
 
 @functools.cache

@@ -81,10 +81,9 @@ def _asks(a, transposed):
 
 
 @inline
-def _turns(a, transposed, tiles, b, block):
-    """The terms of a block where a task has `block` rows of C, as (turns, terms in each): one turn, or where
-    a tile asks, one for each row of the next block, and a term for each cache line of it."""
-    most, _ = _blocks(a, transposed, tiles, b)
+def _turns(a, transposed, most, block):
+    """The terms of a block, `most` at most, where a task has `block` rows of C, as (turns, terms in each):
+    one turn, or where a tile asks, one for each row of the next block, a term for each cache line of it."""
     lines = block * a.itemsize // LINE + 2  # of a row, wherever it begins
     return (most // lines, lines) if _asks(a, transposed) else (1, most)
 
@@ -102,7 +101,7 @@ def _copies(a, transposed, tiles, b):
 
 
 @inline
-def _rows_task(t, block, tiles, a, transposed, b, how, edges, packed, bias, c, sums, code):
+def _rows_task(t, block, turns, lines, tiles, a, transposed, b, how, edges, packed, bias, c, sums, code):
     # sums: (parts, M, N), or nothing where the one part is C itself
     size = a.itemsize
     (M, N), K = c.shape, b.shape[0]
@@ -114,7 +113,6 @@ def _rows_task(t, block, tiles, a, transposed, b, how, edges, packed, bias, c, s
     bias_at = bias.ctypes.data if bias.size else 0
     count = edges.size - 1
     stride, a_k = (1, M) if transposed else (K, 1)
-    turns, lines = _turns(a, transposed, tiles, b, block)
     most = turns * lines
     # Rows an odd number of cache lines apart fall into all of the cache's sets
     wide = (block + 31) // 32 * 32 + LINE // size
@@ -173,19 +171,19 @@ def _product(pool, tiles, a, transposed, b, bias, c, code, sums_of_b, room, done
     parts = parts_of(M, K, b)
     sums = np.empty((parts if parts > 1 else 0, M, N), a.dtype)
     # Each task reads all of B, or of its part: with many rows, few tall blocks, as many for each thread
-    _, tallest = _blocks(a, transposed, tiles, b)
+    terms, tallest = _blocks(a, transposed, tiles, b)
     tallest = tallest or max(_LOWEST, min(_TALLEST, _BLOCK // max(N * a.itemsize, 1)))
     work = 2.0 * M * b.size
     tasks = share_out(pool, M, work, FLOPS, 8 if M <= 2 * _LOWEST else 2)
     threads = max(1, share_out(pool, M, work, FLOPS, 1))
     blocks = max((tasks + parts - 1) // parts, (M // tallest + threads - 1) // threads * threads)
     block = (M + blocks - 1) // max(blocks, 1)
-    turns, lines = _turns(a, transposed, tiles, b, block)
+    turns, lines = _turns(a, transposed, terms, block)
     packed = room if how == WHOLE and room.size else on_a_line(K * edges[-1] if how == WHOLE else 0, b)
     summed, needed = b, done[0] == 0
     if how == WHOLE and (needed or sums_of_b.size > 0):
         summed = pack_all(pool, parts, turns * lines, edges, b, packed, sums_of_b.size > 0)
-    arguments = (block, tiles, a, transposed, b, how, edges, packed, bias, c, sums, code)
+    arguments = (block, turns, lines, tiles, a, transposed, b, how, edges, packed, bias, c, sums, code)
     parallel_for(pool, parts * ((M + block - 1) // max(block, 1)) if needed else 0, _rows_task, arguments)
     if parts > 1 and needed:
         add_up_parts(pool, c, sums, code)

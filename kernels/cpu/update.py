@@ -15,7 +15,7 @@ from fastnn.kernels.reference._shared import check_companions
 
 from ._jit import inline, jit
 from ._math import itemsize, like
-from ._memory import floats_at, memory_order
+from ._memory import address_of, floats_at, memory_order
 from ._slots import add_up, slots
 from .threads import parallel_for, pool
 
@@ -33,7 +33,7 @@ class Table:
         self.arrays = columns
         params = columns[0]
         self.dtype = params[0].dtype if params else np.dtype(np.float32)
-        rows = [[a.__array_interface__["data"][0] for a in row] for row in zip(*columns, strict=True)]
+        rows = [[address_of(a) for a in row] for row in zip(*columns, strict=True)]
         self.addresses = np.array(rows, np.int64).reshape(len(params), len(columns))
         chunk = _CHUNK if sum(a.size for a in params) >= _MANY else _LESS
         chunks = [
